@@ -1,0 +1,43 @@
+"""cnnvis: open a convolutional network like a specimen.
+
+Everything that the dashboard shows can be computed from a notebook with the names below.
+"""
+
+from cnnvis_core.errors import CnnvisError, InputError, ModelError
+from cnnvis_core.inputs import Clip, read_audio, read_image
+from cnnvis_core.jobs import Job, Progress, run
+from cnnvis_core.models import (
+    Layer,
+    Model,
+    ModelCard,
+    ReceptiveField,
+    catalogue,
+    from_module,
+    load,
+    load_checkpoint,
+)
+from cnnvis_core.occlusion import Occlusion, faithfulness, occlude, occluder_for
+
+__all__ = [
+    "Clip",
+    "CnnvisError",
+    "InputError",
+    "Job",
+    "Layer",
+    "Model",
+    "ModelCard",
+    "ModelError",
+    "Occlusion",
+    "Progress",
+    "ReceptiveField",
+    "catalogue",
+    "faithfulness",
+    "from_module",
+    "load",
+    "load_checkpoint",
+    "occlude",
+    "occluder_for",
+    "read_audio",
+    "read_image",
+    "run",
+]

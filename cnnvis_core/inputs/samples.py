@@ -1,0 +1,76 @@
+"""Samples to start with: pictures that installed packages carry, and sounds of our own making."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from cnnvis_core.errors import InputError
+
+SOUNDS = Path(__file__).resolve().parents[2] / "assets" / "samples"
+
+# Package, file and title. scikit-image's own notes name Stefan van der Walt's cat (CC0), Rachel
+# Michetti's coffee (CC0) and SpaceX's rocket (CC0); scikit-learn's the temple (CC BY 2.0).
+_PICTURES = {
+    "cat": ("skimage", "data/chelsea.png", "Cat"),
+    "coffee": ("skimage", "data/coffee.png", "Coffee"),
+    "temple": ("sklearn", "datasets/images/china.jpg", "Temple"),
+    "flower": ("sklearn", "datasets/images/flower.jpg", "Flower"),
+    "rocket": ("skimage", "data/rocket.jpg", "Rocket"),
+    "astronaut": ("skimage", "data/astronaut.png", "Astronaut"),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture or sound that is at hand without a network.
+
+    Attributes
+    ----------
+    id : str
+        Short name, as in the address bar.
+    title : str
+        For people.
+    modality : {"image", "audio"}
+        What it is.
+    path : Path
+        The file.
+    """
+
+    id: str
+    title: str
+    modality: Literal["image", "audio"]
+    path: Path
+
+    def read(self) -> bytes:
+        """The bytes of the file.
+
+        Raises
+        ------
+        InputError
+            If the file is not there.
+        """
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"The sample {self.title!r} is missing; install the requirements again."
+            ) from error
+
+
+@lru_cache(maxsize=2)
+def samples(modality: Literal["image", "audio"]) -> tuple[Sample, ...]:
+    """All samples of a kind, the first being the one to open with."""
+    if modality == "audio":
+        return tuple(
+            Sample(path.stem, path.stem.replace("_", " ").capitalize(), "audio", path)
+            for path in sorted(SOUNDS.glob("*.flac"))
+        )
+    found = (
+        Sample(name, title, "image", Path(str(files(package).joinpath(file))))
+        for name, (package, file, title) in _PICTURES.items()
+    )
+    return tuple(sample for sample in found if sample.path.is_file())

@@ -1,0 +1,155 @@
+"""The networks that ship with the project: safetensors in half precision, each with a card."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from cnnvis_core.errors import ModelError
+from cnnvis_core.models.blueprint import Blueprint, State
+from cnnvis_core.models.card import ModelCard
+from cnnvis_core.models.download import ProgressCallback
+from cnnvis_core.models.model import Frontend
+from cnnvis_core.models.preprocessing import ImageFrontend
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
+# Only these classes can be named by a card.
+ARCHITECTURES: Mapping[str, str] = {
+    "ResNet64": "cnnvis_core.models.resnet64",
+    "SoundNet": "cnnvis_core.models.soundnet",
+}
+
+
+def embedded_ids(folder: Path = ASSETS) -> tuple[str, ...]:
+    """Ids of the models whose card and weights are in the folder, pictures before sound."""
+    cards = [
+        path for path in sorted(folder.glob("*.json")) if path.with_suffix(".safetensors").is_file()
+    ]
+    return tuple(
+        path.stem for path in sorted(cards, key=lambda path: read_card(path)["modality"] != "image")
+    )
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The content of a card file.
+
+    Raises
+    ------
+    ModelError
+        If it is not there or not a card.
+    """
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The card {path.name} cannot be read; reinstall cnnvis.") from error
+    if not isinstance(card, dict) or not {"modality", "architecture", "classes"} <= card.keys():
+        raise ModelError(f"The card {path.name} is incomplete; reinstall cnnvis.")
+    return card
+
+
+def embedded_card(model_id: str, folder: Path = ASSETS) -> ModelCard:
+    """The card of an embedded model.
+
+    Raises
+    ------
+    ModelError
+        If its card cannot be read.
+    """
+    card = read_card(folder / f"{model_id}.json")
+    weights = folder / f"{model_id}.safetensors"
+    sentences = (card.get(key, "") for key in ("data", "limits"))
+    return ModelCard(
+        id=model_id,
+        title=card.get("title", model_id),
+        modality=card["modality"],
+        source=str(card.get("source", "trained for this project")),
+        licence=str(card.get("licence", "")),
+        bytes=weights.stat().st_size if weights.is_file() else int(card.get("bytes", 0)),
+        available_offline=weights.is_file(),
+        classes=len(card["classes"]),
+        parameters=int(card.get("parameters", 0)),
+        accuracy=accuracy_text(card.get("accuracy", "")),
+        details=" ".join(plain_text(sentence) for sentence in sentences if sentence),
+    )
+
+
+def accuracy_text(accuracy: object) -> str:
+    """An accuracy for people, from a card's text or from its named figures."""
+    return plain_text(accuracy)
+
+
+def plain_text(value: object) -> str:
+    """A card's entry in one line, be it a text, a list or named figures."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name.replace('_', ' ')}: {plain_text(v)}" for name, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(plain_text(item) for item in value)
+    return str(value)
+
+
+def embedded_blueprint(model_id: str, folder: Path = ASSETS) -> Blueprint:
+    """The blueprint of an embedded model.
+
+    Raises
+    ------
+    ModelError
+        If its card cannot be read or names an architecture that does not exist.
+    """
+    card = read_card(folder / f"{model_id}.json")
+    name = card["architecture"]["name"]
+    if name not in ARCHITECTURES:
+        raise ModelError(f"The card of {model_id} names the unknown architecture {name!r}.")
+    options = {key: frozen(value) for key, value in card["architecture"].get("kwargs", {}).items()}
+
+    def build() -> nn.Module:
+        module: nn.Module = getattr(importlib.import_module(ARCHITECTURES[name]), name)(**options)
+        return module
+
+    def state(progress: ProgressCallback | None) -> State:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(folder / f"{model_id}.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"The weights of {model_id} are missing; reinstall cnnvis.") from error
+
+    channels, height, width = card["input_shape"]
+    return Blueprint(
+        card=embedded_card(model_id, folder),
+        build=build,
+        weights=state,
+        classes=tuple(card["classes"]),
+        input_shape=(channels, height, width),
+        frontend=make_frontend(card["modality"], card["frontend"]),
+        exclusive=bool(card.get("exclusive", True)),
+    )
+
+
+def make_frontend(modality: str, fields: Mapping[str, Any]) -> Frontend:
+    """The front end that a card describes by the fields of `ImageFrontend` or `LogMel`.
+
+    Raises
+    ------
+    ModelError
+        If a field is unknown or missing.
+    """
+    options = {name: frozen(value) for name, value in fields.items()}
+    try:
+        if modality == "image":
+            return ImageFrontend(**{"channels": len(options.get("mean", (0, 0, 0))), **options})
+        from cnnvis_core.models.logmel import LogMel
+
+        return LogMel(**options)
+    except TypeError as error:
+        raise ModelError("A card's front end has a wrong or a missing field.") from error
+
+
+def frozen(value: Any) -> Any:
+    """A list of JSON as a tuple."""
+    return tuple(value) if isinstance(value, list) else value

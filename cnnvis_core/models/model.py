@@ -1,0 +1,154 @@
+"""A loaded network: frozen, in eval mode, shared by everybody, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import nn
+
+from cnnvis_core.errors import ModelError
+from cnnvis_core.models.card import Modality, ModelCard
+
+ScoreKind = Literal["probability", "logit"]
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """The part of the input that a unit sees, as (height, width) pairs in input pixels.
+
+    Position ``(i, j)`` of a map sees rows ``offset[0] + i * stride[0]`` up to, not including,
+    that plus ``size[0]``; columns likewise. What lies outside the input is padding.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    offset: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network.
+
+    Attributes
+    ----------
+    name : str
+        Dotted module name, as ``named_modules`` prints it.
+    kind : str
+        Class name of the module, for example ``"Conv2d"``.
+    channels : int
+        Number of units.
+    output_shape : tuple of int
+        Shape for one input, without the batch axis.
+    receptive_field : ReceptiveField or None
+        None where a unit sees the whole input or where the graph could not be traced.
+    """
+
+    name: str
+    kind: str
+    channels: int
+    output_shape: tuple[int, ...]
+    receptive_field: ReceptiveField | None
+
+
+class Frontend(Protocol):
+    """Turns a validated picture or clip into what the network takes."""
+
+    def __call__(self, item: object) -> torch.Tensor:
+        """Float32 tensor (1, C, H, W) on the CPU."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with everything that is needed to ask it about an input.
+
+    Attributes
+    ----------
+    card : ModelCard
+        Where it comes from.
+    module : torch.nn.Module
+        Maps (N, C, H, W) to logits (N, classes); in eval mode, no weight requires a gradient.
+    device : torch.device
+        Where the module lives.
+    classes : tuple of str
+        Names of the classes, in the order of the logits.
+    input_shape : tuple of int
+        (C, H, W) of one input. For sound, H is the number of mel bands and W that of the frames
+        of a clip of the usual length; longer clips give more frames.
+    frontend : Frontend
+        An `ImageFrontend` or a `LogMel`.
+    layers : tuple of Layer
+        In the order of the forward pass.
+    exclusive : bool
+        True for one answer among all classes (softmax), False for independent ones (sigmoid).
+    """
+
+    card: ModelCard
+    module: nn.Module
+    device: torch.device
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    frontend: Frontend
+    layers: tuple[Layer, ...] = ()
+    exclusive: bool = True
+
+    @property
+    def modality(self) -> Modality:
+        """What the model is given: ``"image"`` or ``"audio"``."""
+        return self.card.modality
+
+    def preprocess(self, item: object) -> torch.Tensor:
+        """Float32 tensor (1, C, H, W) on the model's device from a PIL image or a `Clip`.
+
+        Raises
+        ------
+        InputError
+            If the item is of the wrong kind or too small or short for the network.
+        """
+        return self.frontend(item).to(self.device)
+
+    def score(self, x: torch.Tensor, kind: ScoreKind = "probability") -> torch.Tensor:
+        """Probabilities or logits (N, classes) of inputs (N, C, H, W).
+
+        Raises
+        ------
+        ModelError
+            If the network cannot take an input of this shape.
+        """
+        try:
+            with torch.inference_mode():
+                logits = self.module(x.to(self.device))
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ModelError(
+                f"{self.card.title} cannot take an input of shape {tuple(x.shape[1:])}; "
+                f"it expects {self.input_shape}."
+            ) from error
+        if kind == "logit":
+            return logits
+        return logits.softmax(1) if self.exclusive else logits.sigmoid()
+
+    def predict(self, x: torch.Tensor) -> torch.Tensor:
+        """Probabilities (N, classes) of inputs (N, C, H, W)."""
+        return self.score(x, "probability")
+
+    def class_index(self, target: int | str) -> int:
+        """Index of a class given by index or by name.
+
+        Raises
+        ------
+        ModelError
+            If there is no such class.
+        """
+        if isinstance(target, str):
+            if target in self.classes:
+                return self.classes.index(target)
+            raise ModelError(f"{self.card.title} has no class named {target!r}.")
+        if 0 <= target < len(self.classes):
+            return int(target)
+        raise ModelError(
+            f"{self.card.title} has classes 0 to {len(self.classes) - 1}, not {target}."
+        )

@@ -1,0 +1,1 @@
+"""Results become pictures, charts and files here; nothing in it knows Streamlit or a model."""

@@ -1,0 +1,47 @@
+"""Results as files to download."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from cnnvis_core.occlusion.result import Occlusion
+
+
+def occlusion_npz(occlusion: Occlusion) -> bytes:
+    """The numbers of a map: drop, heatmap, baseline, class, and the edges of the patches."""
+    buffer = io.BytesIO()
+    rows, cols = occlusion.grid.rows, occlusion.grid.cols
+    np.savez_compressed(
+        buffer,
+        drop=occlusion.drop,
+        measured=occlusion.measured,
+        heatmap=occlusion.heatmap,
+        baseline=occlusion.baseline,
+        target=occlusion.target,
+        class_name=occlusion.class_name,
+        score=occlusion.score,
+        fill=occlusion.fill,
+        row_starts=rows.starts,
+        row_ends=rows.ends,
+        row_unit=rows.unit,
+        col_starts=cols.starts,
+        col_ends=cols.ends,
+        col_unit=cols.unit,
+    )
+    return buffer.getvalue()
+
+
+def occlusion_csv(occlusion: Occlusion) -> bytes:
+    """One row a position."""
+    return occlusion.table().to_csv(index=False, float_format="%.7g").encode()
+
+
+def wav(samples: NDArray[np.float32], sample_rate: int) -> bytes:
+    """Samples (n,) as a 16-bit WAV file, as loud as they are; full scale is 1."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(samples, -1, 1), sample_rate, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()

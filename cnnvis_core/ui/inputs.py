@@ -1,0 +1,127 @@
+"""Choosing what to look at: a file, the camera, the microphone, or a sample."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import streamlit as st
+from PIL import Image
+
+from cnnvis_core.errors import InputError
+from cnnvis_core.inputs import Clip, decode_image, read_audio
+from cnnvis_core.inputs.samples import Sample, samples
+
+Item = TypeVar("Item", Image.Image, Clip)
+Modality = Literal["image", "audio"]
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen(Generic[Item]):
+    """An input that was read.
+
+    Attributes
+    ----------
+    key : str
+        sha256 of the file's bytes.
+    name : str
+        What to call it in file names; never the visitor's own file name.
+    item : PIL image or Clip
+        The input.
+    notes : tuple of str
+        What was changed on the way in.
+    """
+
+    key: str
+    name: str
+    item: Item
+    notes: tuple[str, ...]
+
+
+# Keyed by the hash of all bytes: Streamlit's own hash of an image looks at a sample of it.
+@st.cache_resource(scope="session", max_entries=4, show_spinner=False)
+def _read(modality: Modality, digest: str, _data: bytes) -> tuple[object, tuple[str, ...]]:
+    if modality == "image":
+        picture = decode_image(_data)
+        return picture.image, picture.notes
+    clip = read_audio(_data)
+    return clip, clip.notes
+
+
+def _chosen(modality: Modality, data: bytes, name: str) -> Chosen[Item]:
+    digest = hashlib.sha256(data).hexdigest()
+    item, notes = _read(modality, digest, data)
+    return Chosen(digest, name, item, notes)  # type: ignore[arg-type]
+
+
+def sample_input(sample: Sample) -> Chosen[Item]:
+    """A sample, read."""
+    return _chosen(sample.modality, sample.read(), sample.id)
+
+
+def _turn_to(source: str, modality: Modality) -> None:
+    st.session_state[f"source-{modality}"] = source
+
+
+def choose_input(modality: Modality) -> Chosen[Item]:
+    """Draw the widgets and return what was chosen last; a bad file changes nothing.
+
+    Raises
+    ------
+    InputError
+        If not even a sample can be read.
+    """
+    offered = {sample.id: sample for sample in samples(modality)}
+    word = "picture" if modality == "image" else "sound"
+    upload = st.file_uploader(
+        f"Drop a {word} here",
+        key=f"upload-{modality}",
+        on_change=_turn_to,
+        args=("upload", modality),
+        help="JPEG, PNG, WebP, GIF, BMP or TIFF, up to 20 MB."
+        if modality == "image"
+        else "WAV, FLAC, OGG or MP3, up to 20 MB; the first 30 seconds are analysed.",
+    )
+    live = None
+    device = "camera" if modality == "image" else "microphone"
+    # Drawn only when asked for: the browser asks for permission as soon as it appears.
+    if st.toggle(f"Use the {device}", key=f"{device}-on"):
+        recorder = st.camera_input if modality == "image" else st.audio_input
+        live = recorder(
+            f"Your {device}", key=device, on_change=_turn_to, args=(device, modality)
+        )
+    sample_id = st.pills(
+        "Or a sample",
+        list(offered),
+        format_func=lambda name: offered[name].title if name in offered else name,
+        default=next(iter(offered)),
+        required=True,
+        key=f"sample-{modality}",
+        bind="query-params",
+        on_change=_turn_to,
+        args=("sample", modality),
+    )
+    source = st.session_state.get(f"source-{modality}", "sample")
+    given = {"upload": upload, device: live}.get(source)
+    last = f"last-{modality}"
+    if given is not None:
+        try:
+            chosen: Chosen[Item] = _chosen(modality, given.getvalue(), f"your-{word}")
+        except InputError as error:
+            st.error(str(error), icon=":material/error:")
+            if last in st.session_state:
+                return st.session_state[last]
+        else:
+            st.session_state[last] = chosen
+            _tell(chosen.notes)
+            return chosen
+    chosen = sample_input(offered[sample_id])
+    st.session_state[last] = chosen
+    _tell(chosen.notes)
+    return chosen
+
+
+def _tell(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        st.caption(f":material/info: {note}")

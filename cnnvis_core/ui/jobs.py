@@ -1,0 +1,139 @@
+"""Driving a job on a page: progress, time left, live preview, Cancel, and results that stay."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import streamlit as st
+
+from cnnvis_core.jobs import Job, Progress
+
+Result = TypeVar("Result")
+Preview = TypeVar("Preview")
+
+KEPT_RESULTS = 12
+SECONDS_BETWEEN_PREVIEWS = 0.25
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """What a page has to show.
+
+    Attributes
+    ----------
+    value : object or None
+        The result, or the last preview of a cancelled job; None if it had none yet.
+    share : float
+        How much of the job was done, 0 to 1; 1 for a result.
+    """
+
+    value: Result | None
+    share: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether the job ran to its end."""
+        return self.share >= 1
+
+
+def _store() -> OrderedDict[Hashable, Outcome[object]]:
+    return st.session_state.setdefault("_results", OrderedDict())
+
+
+def remember(key: Hashable, outcome: Outcome[object]) -> None:
+    """Keep an outcome for this visitor; the oldest ones go."""
+    store = _store()
+    store[key] = outcome
+    store.move_to_end(key)
+    while len(store) > KEPT_RESULTS:
+        store.popitem(last=False)
+
+
+def recall(key: Hashable) -> Outcome[object] | None:
+    """What is kept under a key."""
+    return _store().get(key)
+
+
+def forget(key: Hashable) -> None:
+    """Drop what is kept under a key, so that the job runs again."""
+    _store().pop(key, None)
+
+
+def duration(seconds: float | None) -> str:
+    """A remaining time in words."""
+    if seconds is None:
+        return "estimating the time left"
+    if seconds < 1.5:
+        return "about a second left"
+    if seconds < 90:
+        return f"about {seconds:.0f} s left"
+    return f"about {seconds / 60:.0f} min left"
+
+
+def _cancel(key: Hashable, latest: dict[str, Outcome[object]]) -> None:
+    remember(key, latest["outcome"])
+
+
+def run_job(
+    key: Hashable,
+    start: Callable[[], Job[Result, Preview]],
+    label: str,
+    show: Callable[[Progress[Preview]], None] | None = None,
+) -> Outcome[Result | Preview]:
+    """Run a job with a progress bar and a Cancel button, or return what it found before.
+
+    A changed control or a click on Cancel stops the script at the next drawn element; the job is
+    closed on the way out.
+
+    Parameters
+    ----------
+    key : hashable
+        All that the result depends on.
+    start : callable
+        Makes the job.
+    label : str
+        What is being done, for the bar.
+    show : callable, optional
+        Draws a preview.
+    """
+    kept = recall(key)
+    if kept is not None:
+        if not kept.complete:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.info(f"Cancelled after {kept.share:.0%}.", icon=":material/cancel:")
+                st.button(
+                    "Run again", icon=":material/refresh:", on_click=forget, args=(key,)
+                )
+        return kept  # type: ignore[return-value]
+
+    # The button's callback must see how far the job has come, hence a box that both hold.
+    latest: dict[str, Outcome[object]] = {"outcome": Outcome(None, 0.0)}
+    frame = st.empty()
+    with frame.container(horizontal=True, vertical_alignment="center"):
+        bar = st.progress(0.0, text=label)
+        st.button(
+            "Cancel",
+            icon=":material/close:",
+            key=f"cancel-{hash(key)}",
+            on_click=_cancel,
+            args=(key, latest),
+        )
+    shown = 0.0
+    with start() as job:
+        for progress in job:
+            share = progress.done / max(progress.total, 1)
+            # A finished preview is still a preview until the job returns.
+            latest["outcome"] = Outcome(progress.preview, min(share, 0.999))
+            bar.progress(min(share, 1.0), text=f"{label}: {duration(progress.seconds_left)}")
+            now = time.monotonic()
+            if show and progress.preview is not None and now - shown > SECONDS_BETWEEN_PREVIEWS:
+                show(progress)
+                shown = now
+        outcome: Outcome[object] = Outcome(job.result, 1.0)
+    remember(key, outcome)
+    frame.empty()
+    return outcome  # type: ignore[return-value]

@@ -1,0 +1,135 @@
+"""The widgets that say what an occluder covers, how finely, and with what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from cnnvis_core.inputs import Clip
+from cnnvis_core.models import Model
+from cnnvis_core.occlusion import default_patch, default_sound_patch
+
+_SCORES = {"Probability": "probability", "Logit": "logit"}
+_PICTURE_FILLS = {
+    "Mean colour": "mean",
+    "Black": "black",
+    "White": "white",
+    "Gray": "gray",
+    "Blur": "blur",
+    "Noise": "noise",
+    "A colour": "colour",
+}
+_SOUND_FILLS = {
+    "Silence": "silence",
+    "Mean spectrum": "mean",
+    "Noise": "noise",
+    "A level": "level",
+}
+_MODES = {"Time": "time", "Frequency": "frequency", "Time × frequency": "time x frequency"}
+
+
+@dataclass(frozen=True)
+class OccluderSettings:
+    """Keyword arguments of `occlude`, hashable."""
+
+    patch: tuple[Any, Any]
+    stride: tuple[Any, Any]
+    fill: str | float | tuple[float, float, float]
+    score: str
+
+    def arguments(self) -> dict[str, Any]:
+        """What `occluder_for` takes."""
+        return {"patch": self.patch, "stride": self.stride, "fill": self.fill}
+
+
+def _score() -> str:
+    label = st.segmented_control(
+        "Score",
+        list(_SCORES),
+        default="Probability",
+        required=True,
+        key="score",
+        bind="query-params",
+        help="A probability saturates near 0 and 1; a logit does not, but has no natural scale.",
+    )
+    return _SCORES[label]
+
+
+def picture_settings(model: Model) -> OccluderSettings:
+    """Draw the controls for a picture."""
+    height, width = model.input_shape[-2:]
+    side = min(height, width)
+    (patch, stride) = default_patch(model)
+    tall = st.slider(
+        "Patch (input px)", 1, side, patch, key=f"patch{side}", bind="query-params",
+        help=f"Side of the covered place; the network sees {width} × {height} pixels.",
+    )  # fmt: skip
+    wide = tall
+    step = st.slider(
+        "Stride (input px)", 1, max(2, side // 2), stride, key=f"stride{side}",
+        bind="query-params", help="From one place to the next; small strides draw fine maps.",
+    )  # fmt: skip
+    label = st.selectbox("Fill", list(_PICTURE_FILLS), key="fill", bind="query-params")
+    fill: Any = _PICTURE_FILLS[label]
+    if fill == "colour":
+        colour = st.color_picker("Colour", "#808080", key="colour", bind="query-params")
+        red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        fill = (red, green, blue)
+    with st.expander("More", icon=":material/tune:"):
+        if st.toggle("Rectangular patch", key="rectangular", bind="query-params"):
+            wide = st.slider(
+                "Patch width (input px)", 1, width, patch, key=f"patchwidth{side}",
+                bind="query-params",
+            )  # fmt: skip
+        score = _score()
+    if step > min(tall, wide):
+        st.caption(":material/info: The stride is held to the patch, so that no place is left out.")
+    return OccluderSettings((tall, wide), (min(step, tall), min(step, wide)), fill, score)
+
+
+def sound_settings(clip: Clip, nyquist: float) -> OccluderSettings:
+    """Draw the controls for a sound."""
+    label = st.segmented_control(
+        "Cover", list(_MODES), default="Time", required=True, key="cover", bind="query-params"
+    )
+    mode: Any = _MODES[label]
+    (band, seconds), _ = default_sound_patch(mode, clip.seconds)
+    if seconds is not None:
+        longest = max(0.1, round(min(5.0, clip.seconds), 2))
+        seconds = st.slider(
+            "Length (s)", 0.05, longest, min(round(seconds, 2), longest), 0.05,
+            key=f"seconds-{mode[0]}{mode[-1]}", bind="query-params",
+        )  # fmt: skip
+    if band is not None:
+        highest = int(nyquist // 100 * 100)
+        band = st.slider(
+            "Band (Hz)", 100, highest, int(min(band, highest)), 100,
+            key=f"band-{mode[0]}{mode[-1]}", bind="query-params",
+        )  # fmt: skip
+    fine = st.segmented_control(
+        "Step",
+        ["whole", "1/2", "1/4"],
+        default="1/2",
+        required=True,
+        key="step",
+        bind="query-params",
+        help="From one place to the next, in lengths of the place.",
+    )
+    share = {"whole": 1.0, "1/2": 0.5, "1/4": 0.25}[fine]
+    fill: Any = _SOUND_FILLS[
+        st.selectbox("Fill", list(_SOUND_FILLS), key="soundfill", bind="query-params")
+    ]
+    if fill == "level":
+        fill = float(
+            st.slider("White noise (dB full scale)", -80, 0, -40, key="level", bind="query-params")
+        )
+    with st.expander("More", icon=":material/tune:"):
+        score = _score()
+    return OccluderSettings(
+        (band, seconds),
+        (band and band * share, seconds and seconds * share),
+        fill,
+        score,
+    )

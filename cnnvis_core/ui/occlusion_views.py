@@ -1,0 +1,254 @@
+"""How an occlusion map of a picture, and of a sound, is drawn on the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import streamlit as st
+from PIL import Image
+from streamlit.delta_generator import DeltaGenerator
+
+from cnnvis_core.inputs import Clip
+from cnnvis_core.models import Model
+from cnnvis_core.occlusion import Occlusion, PictureOccluder, SoundOccluder, top_share
+from cnnvis_core.occlusion.grid import Cell
+from cnnvis_core.render import charts
+from cnnvis_core.render.colour import symmetric_limit
+from cnnvis_core.render.files import wav
+from cnnvis_core.render.pictures import fit, outlined, overlay, png
+from cnnvis_core.render.spectrogram import spectrogram_picture
+from cnnvis_core.ui.answers import draw_top, probabilities
+from cnnvis_core.ui.inputs import Chosen
+
+
+class OcclusionView(Protocol):
+    """What the page asks of a kind of input."""
+
+    def draw_plain(self, canvas: DeltaGenerator) -> None:
+        """Draw the input without a map."""
+
+    def draw_map(self, canvas: DeltaGenerator, found: Occlusion, opacity: float) -> None:
+        """Draw the input under its map."""
+
+    def draw_caption(self, canvas: DeltaGenerator, found: Occlusion) -> None:
+        """Say what was measured, in which unit."""
+
+    def draw_grid(self, found: Occlusion, key: str, opacity: float) -> Cell | None:
+        """Draw every position with its numbers; return the chosen one."""
+
+    def draw_cell(self, cell: Cell, found: Occlusion) -> None:
+        """Draw one covered input and what the network answers to it."""
+
+    def draw_extras(self, found: Occlusion) -> None:
+        """Draw what only this kind of input has."""
+
+    def png(self, found: Occlusion, opacity: float) -> bytes:
+        """The map over the input as a PNG file."""
+
+
+def view_for(model: Model, chosen: Chosen[Any], occluder: Any) -> OcclusionView:
+    """The view that suits the model's input."""
+    if model.modality == "audio":
+        return SoundView(model, chosen, occluder)
+    return PictureView(model, chosen, occluder)
+
+
+def _chosen_cell(event: Any, found: Occlusion) -> Cell | None:
+    """The cell that a click chose, if it lies on the grid."""
+    points = event.selection.get(charts.CELL, [])
+    if not points:
+        return None
+    row, col = int(points[0]["row"]), int(points[0]["col"])
+    rows, cols = found.grid.shape
+    return (row, col) if 0 <= row < rows and 0 <= col < cols else None
+
+
+def _numbers(found: Occlusion, cell: Cell) -> str:
+    drop = float(found.drop[cell])
+    return (
+        f"Covered here, the {found.score} of “{found.class_name}” goes from "
+        f"{found.baseline:.3f} to {found.baseline - drop:.3f} (drop {drop:+.3f})."
+    )
+
+
+def _measured(found: Occlusion) -> str:
+    limit = symmetric_limit(found.drop)
+    return (
+        f"Drop of the {found.score} of “{found.class_name}” (clean: {found.baseline:.3f}) when a "
+        f"place is covered with {found.fill}; full colour is ±{limit:.3f}."
+    )
+
+
+@dataclass(frozen=True)
+class PictureView:
+    """Maps over a picture."""
+
+    model: Model
+    chosen: Chosen[Image.Image]
+    occluder: PictureOccluder
+
+    def _overlay(self, found: Occlusion, opacity: float, side: int) -> Image.Image:
+        picture = fit(self.chosen.item, side)
+        box = self.model.frontend.crop_box(picture.size)  # type: ignore[attr-defined]
+        limit = symmetric_limit(found.drop)
+        return overlay(picture, found.heatmap, box, limit, opacity, side)
+
+    def draw_plain(self, canvas: DeltaGenerator) -> None:
+        """Draw the picture alone."""
+        picture = fit(self.chosen.item, 900)
+        canvas.image(picture, width="stretch", output_format="PNG", alt="The picture, without a map")
+
+    def draw_map(self, canvas: DeltaGenerator, found: Occlusion, opacity: float) -> None:
+        """Draw the picture under its map."""
+        canvas.image(
+            self._overlay(found, opacity, 900),
+            width="stretch",
+            output_format="PNG",
+            alt=f"The picture; places that support {found.class_name} are orange, "
+            "places that oppose it blue",
+        )
+
+    def draw_caption(self, canvas: DeltaGenerator, found: Occlusion) -> None:
+        """Say what was measured; a gray border is said to be unseen."""
+        box = self.model.frontend.crop_box(self.chosen.item.size)  # type: ignore[attr-defined]
+        cut = box[0] > 0.5 or box[1] > 0.5
+        unseen = " The network does not see the gray border." if cut else ""
+        canvas.caption(_measured(found) + unseen)
+
+    def draw_grid(self, found: Occlusion, key: str, opacity: float) -> Cell | None:
+        """Draw the grid beside the place for a chosen cell."""
+        del opacity  # the grid is opaque
+        event = st.altair_chart(
+            charts.picture_grid(found),
+            width="stretch",
+            on_select="rerun",
+            key=key,
+            alt=f"Grid of {found.grid.shape[0]} by {found.grid.shape[1]} drops",
+        )
+        st.caption("Numbers under the pointer. Choose a tile to see that covered picture.")
+        return _chosen_cell(event, found)
+
+    def draw_cell(self, cell: Cell, found: Occlusion) -> None:
+        """Draw one covered picture and the new answer."""
+        covered = self.occluder.covered([cell])
+        shown = self.model.frontend.to_image(covered)  # type: ignore[attr-defined]
+        left, right = st.columns([1, 1.4], gap="medium", vertical_alignment="center")
+        left.image(
+            outlined(shown, found.grid.box(cell), tuple(covered.shape[2:])),  # type: ignore[arg-type]
+            width="stretch",
+            output_format="PNG",
+            alt="What the network sees with the chosen place covered",
+        )
+        with right:
+            st.markdown(_numbers(found, cell))
+            draw_top(self.model, probabilities(self.model, covered), found.target, key="covered")
+
+    def draw_extras(self, found: Occlusion) -> None:
+        """Pictures have none."""
+
+    def png(self, found: Occlusion, opacity: float) -> bytes:
+        """The map over the picture at up to 2048 pixels."""
+        return png(self._overlay(found, opacity, min(2048, max(self.chosen.item.size))))
+
+
+@dataclass(frozen=True)
+class SoundView:
+    """Maps over a spectrogram."""
+
+    model: Model
+    chosen: Chosen[Clip]
+    occluder: SoundOccluder
+
+    def _levels(self) -> tuple[Any, Any, Any]:
+        levels = self.occluder.clean()[0, 0].cpu().numpy()
+        frontend = self.occluder.frontend
+        return levels, frontend.frame_seconds(levels.shape[1]), frontend.mel_centres_hz()
+
+    def _play(self, samples: Any, label: str) -> None:
+        length = round(self.chosen.item.seconds * self.occluder.sample_rate)
+        st.audio(
+            wav(samples.cpu().numpy()[:length], self.occluder.sample_rate),
+            format="audio/wav",
+            alt=label,
+        )
+
+    def draw_plain(self, canvas: DeltaGenerator) -> None:
+        """Draw the spectrogram alone."""
+        canvas.altair_chart(
+            charts.spectrogram(*self._levels()), width="stretch", alt="Spectrogram of the sound"
+        )
+
+    def draw_map(self, canvas: DeltaGenerator, found: Occlusion, opacity: float) -> None:
+        """Draw the spectrogram under its map."""
+        canvas.altair_chart(
+            charts.spectrogram(*self._levels(), found, opacity),
+            width="stretch",
+            alt=f"Spectrogram; places that support {found.class_name} are orange",
+        )
+
+    def draw_caption(self, canvas: DeltaGenerator, found: Occlusion) -> None:
+        """Say what was measured, and play the clip."""
+        canvas.caption(_measured(found))
+        with canvas:
+            self._play(self.occluder.samples, "The sound as the network is given it")
+
+    def draw_grid(self, found: Occlusion, key: str, opacity: float) -> Cell | None:
+        """Draw the map with every place to be chosen."""
+        event = st.altair_chart(
+            charts.spectrogram(*self._levels(), found, opacity),
+            width="stretch",
+            on_select="rerun",
+            key=key,
+            alt=f"{len(found.grid)} places of the spectrogram, to be chosen",
+        )
+        st.caption("Numbers under the pointer. Choose a place to hear the sound without it.")
+        return _chosen_cell(event, found)
+
+    def draw_cell(self, cell: Cell, found: Occlusion) -> None:
+        """Draw and play one covered sound, with the new answer."""
+        samples = self.occluder.covered_samples(cell)
+        left, right = st.columns([1, 1.4], gap="medium", vertical_alignment="center")
+        with left:
+            covered = self.occluder.covered([cell])
+            levels, seconds, centres = self._levels()
+            st.altair_chart(
+                charts.spectrogram(covered[0, 0].cpu().numpy(), seconds, centres).properties(
+                    height=200
+                ),
+                alt="Spectrogram of the covered sound",
+            )
+            self._play(samples, "The sound with the chosen place covered")
+        with right:
+            st.markdown(_numbers(found, cell))
+            draw_top(self.model, probabilities(self.model, covered), found.target, key="covered")
+
+    def draw_extras(self, found: Occlusion) -> None:
+        """Play only what matters."""
+        st.subheader("Play only what matters")
+        share = st.slider(
+            "Share of the spectrogram that is kept", 0.02, 0.6, 0.2, 0.02, format="percent",
+            key="keep", bind="query-params",
+        )  # fmt: skip
+        keep = top_share(found.heatmap, share)
+        samples = self.occluder.masked_samples(~keep)
+        self._play(samples, "The places that matter most, all others covered")
+        answer = probabilities(self.model, self.occluder.masked([~keep]))
+        st.caption(
+            f"From this alone, “{found.class_name}” has a probability of "
+            f"{answer[found.target]:.3f}."
+        )
+        st.download_button(
+            "WAV",
+            lambda: wav(samples.cpu().numpy(), self.occluder.sample_rate),
+            f"what-matters-{self.chosen.name}.wav",
+            "audio/wav",
+            on_click="ignore",
+            icon=":material/music_note:",
+        )
+
+    def png(self, found: Occlusion, opacity: float) -> bytes:
+        """The map over the spectrogram."""
+        levels, _, _ = self._levels()
+        return png(spectrogram_picture(levels, found, opacity))
+

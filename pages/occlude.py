@@ -1,0 +1,148 @@
+"""Cover places of a picture or a sound, and see what the network's answer loses."""
+
+import numpy as np
+import streamlit as st
+
+from cnnvis_core.errors import CnnvisError
+from cnnvis_core.jobs import Progress
+from cnnvis_core.occlusion import Occlusion, faithfulness, occlude, occluder_for
+from cnnvis_core.render.charts import faithfulness_curves
+from cnnvis_core.render.files import occlusion_csv, occlusion_npz
+from cnnvis_core.ui.answers import choose_class, draw_top, probabilities
+from cnnvis_core.ui.inputs import choose_input
+from cnnvis_core.ui.jobs import recall, run_job
+from cnnvis_core.ui.models import choose_model
+from cnnvis_core.ui.navigation import ensure_router
+from cnnvis_core.ui.occluder_controls import picture_settings, sound_settings
+from cnnvis_core.ui.occlusion_views import view_for
+
+ensure_router()
+
+st.title("Occlusion")
+st.markdown(
+    "Each place is covered in turn, and the network is asked again. **Orange** places supported "
+    "the answer: covering them lowered its score. **Blue** places spoke against it."
+)
+
+choice = choose_model()
+model = choice.model
+controls, results = st.columns([1, 2.4], gap="large")
+
+try:
+    with controls:
+        chosen = choose_input(model.modality)
+        x = model.preprocess(chosen.item)
+        answer = probabilities(model, x)
+        target = choose_class(model, answer)
+        settings = (
+            picture_settings(model)
+            if model.modality == "image"
+            else sound_settings(chosen.item, model.frontend.sample_rate / 2)
+        )
+        subject = x if model.modality == "image" else chosen.item
+        occluder = occluder_for(model, subject, **settings.arguments())
+        st.caption(f"{len(occluder.grid):,} positions")
+except CnnvisError as error:
+    st.error(str(error), icon=":material/error:")
+    st.stop()
+
+key = (choice.key, chosen.key, target, settings)
+view = view_for(model, chosen, occluder)
+
+
+def start():
+    return occlude(model, subject, target, score=settings.score, **settings.arguments())
+
+
+with results:
+    st.subheader(f"What carries “{model.classes[target]}”?")
+    status = st.container()
+    picture, bars = st.columns([1.25, 1], gap="medium")
+    with picture:
+        canvas = st.empty()
+        opacity = st.slider(
+            "Opacity of the map", 0.0, 1.0, 0.8, 0.05, key="opacity", bind="query-params"
+        )
+    with bars:
+        draw_top(model, answer, target, key="answers")
+    view.draw_plain(canvas)
+
+    def show(progress: Progress[Occlusion]) -> None:
+        """Draw what is known so far."""
+        view.draw_map(canvas, progress.preview, opacity)
+
+    try:
+        with status:
+            outcome = run_job(key, start, "Covering every place", show)
+    except CnnvisError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
+    found = outcome.value
+    if found is None:
+        st.stop()
+    view.draw_map(canvas, found, opacity)
+    view.draw_caption(picture, found)
+
+    st.subheader("Every position")
+    cell = view.draw_grid(found, key=f"grid-{hash(key)}", opacity=opacity)
+    if cell is not None:
+        view.draw_cell(cell, found)
+    view.draw_extras(found)
+
+    with st.expander("How faithful is this map?", icon=":material/fact_check:"):
+        st.markdown(
+            "**Deletion** takes the strongest places away first: a faithful map makes the "
+            "probability fall at once. **Insertion** shows only the strongest places first: it "
+            "should rise at once. The gray line takes places in a random order; a map that is no "
+            "better explains nothing (Petsiuk, Das and Saenko 2018)."
+        )
+        curves_key = (*key, "faithfulness")
+        quick = model.card.parameters < 10e6
+        if quick or recall(curves_key) or st.button("Measure", icon=":material/play_arrow:"):
+            curves = run_job(
+                curves_key, lambda: faithfulness(model, occluder, found), "Measuring"
+            ).value
+            if curves is not None:
+                down, up = st.columns(2)
+                down.altair_chart(
+                    faithfulness_curves(curves, covered=True),
+                    alt=f"Deletion curve, area {curves.deletion_area:.2f}",
+                )
+                down.caption(
+                    f"Deletion area {curves.deletion_area:.3f}, at random "
+                    f"{curves.random_deletion_area:.3f} (lower is better)"
+                )
+                up.altair_chart(
+                    faithfulness_curves(curves, covered=False),
+                    alt=f"Insertion curve, area {curves.insertion_area:.2f}",
+                )
+                up.caption(
+                    f"Insertion area {curves.insertion_area:.3f}, at random "
+                    f"{curves.random_insertion_area:.3f} (higher is better)"
+                )
+
+    with st.container(horizontal=True):
+        stem = f"occlusion-{model.card.id}-{chosen.name}"
+        st.download_button(
+            "PNG", lambda: view.png(found, opacity), f"{stem}.png", "image/png",
+            on_click="ignore", icon=":material/image:",
+        )  # fmt: skip
+        st.download_button(
+            "NPZ", lambda: occlusion_npz(found), f"{stem}.npz", "application/octet-stream",
+            on_click="ignore", icon=":material/data_array:",
+        )  # fmt: skip
+        st.download_button(
+            "CSV", lambda: occlusion_csv(found), f"{stem}.csv", "text/csv",
+            on_click="ignore", icon=":material/table:",
+        )  # fmt: skip
+
+    with st.expander("How to read this, and where it misleads", icon=":material/help:"):
+        st.markdown(
+            "A drop of 0.3 means that the score was 0.3 lower with that place covered. Where "
+            "patches overlap, the map shows their mean. A covered place is itself something the "
+            "network has hardly ever seen: compare two fills before you believe a detail. Two "
+            "places that each suffice for the answer both look unimportant, since the other one "
+            "still carries it. Patches much smaller than what the network looks at show little.\n\n"
+            "M. D. Zeiler and R. Fergus, *Visualizing and understanding convolutional networks*, "
+            "ECCV 2014."
+        )
