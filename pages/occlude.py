@@ -1,19 +1,18 @@
 """Cover places of a picture or a sound, and see what the network's answer loses."""
 
-import numpy as np
 import streamlit as st
 
 from cnnvis_core.errors import CnnvisError
-from cnnvis_core.jobs import Progress
+from cnnvis_core.jobs import Job, Progress
 from cnnvis_core.occlusion import Occlusion, faithfulness, occlude, occluder_for
 from cnnvis_core.render.charts import faithfulness_curves
 from cnnvis_core.render.files import occlusion_csv, occlusion_npz
 from cnnvis_core.ui.answers import choose_class, draw_top, probabilities
 from cnnvis_core.ui.inputs import choose_input
-from cnnvis_core.ui.jobs import recall, run_job
+from cnnvis_core.ui.jobs import run_job
 from cnnvis_core.ui.models import choose_model
 from cnnvis_core.ui.navigation import ensure_router
-from cnnvis_core.ui.occluder_controls import picture_settings, sound_settings
+from cnnvis_core.ui.occluder_controls import occluder_settings
 from cnnvis_core.ui.occlusion_views import view_for
 
 ensure_router()
@@ -26,7 +25,7 @@ st.markdown(
 
 choice = choose_model()
 model = choice.model
-controls, results = st.columns([1, 2.4], gap="large")
+controls, results = st.columns([1, 2.8], gap="medium")
 
 try:
     with controls:
@@ -34,11 +33,7 @@ try:
         x = model.preprocess(chosen.item)
         answer = probabilities(model, x)
         target = choose_class(model, answer)
-        settings = (
-            picture_settings(model)
-            if model.modality == "image"
-            else sound_settings(chosen.item, model.frontend.sample_rate / 2)
-        )
+        settings = occluder_settings(model, chosen.item)
         subject = x if model.modality == "image" else chosen.item
         occluder = occluder_for(model, subject, **settings.arguments())
         st.caption(f"{len(occluder.grid):,} positions")
@@ -50,14 +45,15 @@ key = (choice.key, chosen.key, target, settings)
 view = view_for(model, chosen, occluder)
 
 
-def start():
+def start() -> Job[Occlusion, Occlusion]:
+    """The job that the settings ask for."""
     return occlude(model, subject, target, score=settings.score, **settings.arguments())
 
 
 with results:
     st.subheader(f"What carries “{model.classes[target]}”?")
     status = st.container()
-    picture, bars = st.columns([1.25, 1], gap="medium")
+    picture, bars = st.columns([1.5, 1], gap="medium")
     with picture:
         canvas = st.empty()
         opacity = st.slider(
@@ -69,7 +65,8 @@ with results:
 
     def show(progress: Progress[Occlusion]) -> None:
         """Draw what is known so far."""
-        view.draw_map(canvas, progress.preview, opacity)
+        if progress.preview is not None:
+            view.draw_map(canvas, progress.preview, opacity)
 
     try:
         with status:
@@ -77,19 +74,21 @@ with results:
     except CnnvisError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()
-    found = outcome.value
-    if found is None:
+    if outcome.value is None:
         st.stop()
+    found: Occlusion = outcome.value
     view.draw_map(canvas, found, opacity)
     view.draw_caption(picture, found)
 
     st.subheader("Every position")
-    cell = view.draw_grid(found, key=f"grid-{hash(key)}", opacity=opacity)
-    if cell is not None:
-        view.draw_cell(cell, found)
+    view.draw_positions(found, key=f"grid-{hash(key)}", opacity=opacity)
     view.draw_extras(found)
 
-    with st.expander("How faithful is this map?", icon=":material/fact_check:"):
+    faithful = st.expander(
+        "How faithful is this map?", icon=":material/fact_check:", key="faithful",
+        on_change="rerun",
+    )  # fmt: skip
+    with faithful:
         st.markdown(
             "**Deletion** takes the strongest places away first: a faithful map makes the "
             "probability fall at once. **Insertion** shows only the strongest places first: it "
@@ -97,8 +96,7 @@ with results:
             "better explains nothing (Petsiuk, Das and Saenko 2018)."
         )
         curves_key = (*key, "faithfulness")
-        quick = model.card.parameters < 10e6
-        if quick or recall(curves_key) or st.button("Measure", icon=":material/play_arrow:"):
+        if faithful.open:
             curves = run_job(
                 curves_key, lambda: faithfulness(model, occluder, found), "Measuring"
             ).value

@@ -1,6 +1,6 @@
 """Measure the trained image network and write it, with its card, into ``assets/models``.
 
-    python -m training.export_image
+python -m training.export_image
 """
 
 from __future__ import annotations
@@ -39,11 +39,14 @@ def main() -> None:
     save_file({name: tensor.contiguous() for name, tensor in halves.items()}, target)
 
     model = ResNet64()
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(target).items()})
+    model.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in load_file(target).items()}
+    )
     x, y = decode("val")
     top1, top5 = evaluate(model, x, y, torch.float32)
     with (LOGS / "image.csv").open(newline="") as file:
         epochs = len(list(csv.DictReader(file)))
+    size = target.stat().st_size
     card = {
         "id": MODEL_ID,
         "title": "ResNet64 (Tiny ImageNet)",
@@ -59,7 +62,7 @@ def main() -> None:
         "classes": class_names(),
         "input_shape": [3, 64, 64],
         "parameters": sum(p.numel() for p in model.parameters()),
-        "bytes": target.stat().st_size,
+        "bytes": size,
         "source": "trained for this project (training/train_image.py)",
         "licence": "weights free to use with this project; trained on Tiny ImageNet, whose "
         "pictures are ImageNet's (research use)",
@@ -73,12 +76,12 @@ def main() -> None:
             "computed in float32",
         },
         "accuracy_log": "training/logs/image.csv",
-        "limits": "It knows 200 classes and sees 64 x 64 pixels: expect plausible rather than right "
-        "answers on photographs of other things. The validation split chose nothing but the last "
-        "epoch's averaged weights.",
+        "limits": "It knows 200 classes and sees 64 x 64 pixels: expect plausible rather than "
+        "right answers on photographs of other things. The weights are the running average at the "
+        "last epoch; the validation split chose nothing.",
     }
     target.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
-    print(f"top-1 {top1:.2f} %, top-5 {top5:.2f} %, {card['bytes'] / 1e6:.2f} MB")
+    print(f"top-1 {top1:.2f} %, top-5 {top5:.2f} %, {size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

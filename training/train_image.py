@@ -1,6 +1,6 @@
 """Train the embedded image network on Tiny ImageNet.
 
-    python -m training.train_image --epochs 30
+    python -m training.train_image --epochs 35
 
 Resumes from the last checkpoint in ``training/runs`` (``CNNVIS_RUNS``); data is read from
 ``../shared/data`` (``CNNVIS_DATA``). The log goes to ``training/logs/image.csv``.
@@ -94,10 +94,10 @@ def size_and_scale(progress: float) -> tuple[int, float]:
     Small pictures first (progressive resizing); the last ones stay a little under the 64 pixels of
     the test, which evens out the apparent size of things after random crops (Touvron et al. 2019).
     """
-    for end, size in ((0.28, 32), (0.58, 40), (0.85, 48)):
+    for end, size, scale in ((0.25, 32, 0.35), (0.51, 40, 0.35), (0.79, 48, 0.45)):
         if progress < end:
-            return size, 0.35
-    return 56, 0.45
+            return size, scale
+    return 56, 0.55
 
 
 def twins(model: nn.Module, count: int) -> list[nn.Module]:
@@ -124,7 +124,7 @@ def gradients(
 def main() -> None:
     """Train, resuming where the last run stopped."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=35)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rate", type=float, default=0.3)
     parser.add_argument("--decay", type=float, default=5e-4)
@@ -203,7 +203,8 @@ def main() -> None:
                 update_average(average, model, 0.99)
             if step % 100 == 99:
                 seconds = (time.perf_counter() - began) / (step + 1)
-                print(f"{epoch} {step + 1}/{per_epoch} loss {loss_sum / (step + 1):.3f} {seconds:.3f} s", flush=True)
+                mean_loss = loss_sum / (step + 1)
+                print(f"{epoch} {step + 1}/{per_epoch} {mean_loss:.3f} {seconds:.3f} s", flush=True)
             if arguments.limit_steps and step + 1 >= arguments.limit_steps:
                 return
         top1, top5 = evaluate(average, x_val, y_val)

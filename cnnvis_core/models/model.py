@@ -55,7 +55,7 @@ class Layer:
 class Frontend(Protocol):
     """Turns a validated picture or clip into what the network takes."""
 
-    def __call__(self, item: object) -> torch.Tensor:
+    def __call__(self, item: object, /) -> torch.Tensor:
         """Float32 tensor (1, C, H, W) on the CPU."""
         ...
 

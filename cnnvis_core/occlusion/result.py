@@ -60,7 +60,7 @@ class Occlusion:
         """The supporting part of the heatmap, scaled to a sum of 1 (all 0 if nothing supports)."""
         positive = np.maximum(self.heatmap, 0)
         total = float(positive.sum())
-        return positive / total if total > 0 else positive
+        return (positive / total if total > 0 else positive).astype(np.float32)
 
     def table(self) -> pd.DataFrame:
         """One row a position: where it lies (in px, Hz or s), its drop and its occluded score."""

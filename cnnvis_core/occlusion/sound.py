@@ -223,26 +223,29 @@ def sound_occluder(
     usual_patch, usual_stride = default_sound_patch("time", clip.seconds)
     if patch is None:
         patch, stride = usual_patch, usual_stride if stride is None else stride
-    patch = _extent(patch, "patch")
+    band, length = _extent(patch, "patch")
     if stride is None:
-        stride = tuple(None if size is None else size / 2 for size in patch)
-    stride = _extent(stride, "stride")
+        stride = (band and band / 2, length and length / 2)
+    band_step, time_step = _extent(stride, "stride")
 
     level, words = _level(fill)
     samples = frontend.resample(clip).to(model.device)
     frames = frontend.spectrogram(samples[None]).shape[-1]
     nyquist = frontend.sample_rate / 2
     grid = Grid(
-        _axis(nyquist, patch[0], stride[0], "Hz", frontend.mel_centres_hz()),
-        _axis(clip.seconds, patch[1], stride[1], "s", frontend.frame_seconds(frames)),
+        _axis(nyquist, band, band_step, "Hz", frontend.mel_centres_hz()),
+        _axis(clip.seconds, length, time_step, "s", frontend.frame_seconds(frames)),
     )
     return SoundOccluder(frontend, samples, clip.seconds, grid, words, level)
 
 
 def _extent(value: object, what: str) -> Extent:
-    if isinstance(value, tuple | list) and len(value) == 2:
-        if all(v is None or isinstance(v, int | float | np.number) for v in value):
-            return value[0], value[1]
+    if (
+        isinstance(value, tuple | list)
+        and len(value) == 2
+        and all(v is None or isinstance(v, int | float | np.number) for v in value)
+    ):
+        return value[0], value[1]
     raise InputError(
         f"For sound the {what} is a pair (Hz, seconds), None standing for a whole extent; "
         f"{value!r} is not."
@@ -265,7 +268,11 @@ def _level(fill: SoundFill) -> tuple[str | float, str]:
 
 
 def _axis(
-    length: float, patch: float | None, stride: float | None, unit: str, centres: NDArray[np.float64]
+    length: float,
+    patch: float | None,
+    stride: float | None,
+    unit: str,
+    centres: NDArray[np.float64],
 ) -> Axis:
     """Patches over 0 to ``length``; a patch covers the rows whose centre lies in it."""
     if patch is None:

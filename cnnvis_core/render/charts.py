@@ -80,7 +80,7 @@ def _colour(limit: float, title: str) -> alt.Color:
     stops = [limit * s for s in (-1, -0.5, 0, 0.5, 1)]
     return alt.Color(
         "drop:Q",
-        scale=alt.Scale(domain=stops, range=list(DIVERGING), type="linear"),
+        scale=alt.Scale(domain=stops, range=list(DIVERGING), interpolate="rgb"),
         legend=alt.Legend(title=title, format=".2~g", gradientLength=160, orient="bottom"),
     )
 
@@ -102,7 +102,9 @@ def picture_grid(occlusion: Occlusion, limit: float | None = None) -> alt.Chart:
         alt.Chart(_cells(occlusion))
         .mark_rect(cursor="pointer")
         .encode(
-            x=alt.X("x:Q", title="column (input px)", scale=alt.Scale(domain=[0, width], nice=False)),
+            x=alt.X(
+                "x:Q", title="column (input px)", scale=alt.Scale(domain=[0, width], nice=False)
+            ),
             x2="x2:Q",
             y=alt.Y("y:Q", title="row (input px)", scale=alt.Scale(domain=[height, 0], nice=False)),
             y2="y2:Q",
@@ -158,7 +160,7 @@ def spectrogram(
     occlusion: Occlusion | None = None,
     opacity: float = 0.75,
     limit: float | None = None,
-) -> alt.LayerChart:
+) -> alt.LayerChart | alt.FacetChart:
     """A log-mel spectrogram with time and frequency, and a map over it that can be clicked.
 
     Parameters

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageEnhance
 
 from cnnvis_core.render.colour import diverging
 
@@ -22,7 +22,7 @@ def heat_layer(
     strength = np.clip(np.abs(values) / max(limit, 1e-12), 0, 1)
     # Full colours, not pale ones: the picture already shows where nothing happens.
     colours = diverging(np.sign(values) * (0.35 + 0.4 * strength) * limit, limit)
-    alpha = (255 * opacity * np.sqrt(strength)).round().astype(np.uint8)
+    alpha = (255 * opacity * strength**0.7).round().astype(np.uint8)
     return Image.fromarray(np.dstack([colours, alpha]), "RGBA")
 
 
@@ -66,7 +66,9 @@ def overlay(
     left, top, right, bottom = (round(edge * scale) for edge in box)
     left, top = max(left, 0), max(top, 0)
     right, bottom = min(max(right, left + 1), size[0]), min(max(bottom, top + 1), size[1])
-    seen = base.crop((left, top, right, bottom)).convert("RGBA")
+    seen = base.crop((left, top, right, bottom))
+    # Colour then means the map alone: an orange cat stays apart from an orange place.
+    seen = ImageEnhance.Color(seen).enhance(1 - 0.9 * min(1.0, 2 * opacity)).convert("RGBA")
     seen.alpha_composite(heat_layer(heatmap, limit, opacity, seen.size))
     out = Image.blend(base, Image.new("RGB", size, (128, 128, 128)), 0.55)
     out.paste(seen.convert("RGB"), (left, top))
@@ -76,7 +78,7 @@ def overlay(
 def outlined(
     picture: Image.Image, box: tuple[int, int, int, int], shape: tuple[int, int], side: int = 480
 ) -> Image.Image:
-    """A network-sized picture enlarged without smoothing, one patch (top, left, bottom, right) framed."""
+    """A network-sized picture, enlarged without smoothing, with one patch framed."""
     scale = max(1, side // max(shape))
     large = picture.resize((shape[1] * scale, shape[0] * scale), Image.Resampling.NEAREST)
     top, left, bottom, right = (edge * scale for edge in box)

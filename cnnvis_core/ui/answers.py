@@ -33,7 +33,7 @@ def choose_class(model: Model, answer: NDArray[np.float32]) -> int:
     label = st.selectbox(
         "Class to explain",
         [OWN_ANSWER, *order],
-        format_func=lambda name: f"{OWN_ANSWER}: {order[0]}" if name == OWN_ANSWER else name,
+        format_func=lambda name: f"{order[0]} (its answer)" if name == OWN_ANSWER else name,
         key="class",
         bind="query-params",
         help="The strongest classes come first; type to search all of them.",

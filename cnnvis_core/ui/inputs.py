@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import streamlit as st
-from PIL import Image
 
 from cnnvis_core.errors import InputError
-from cnnvis_core.inputs import Clip, decode_image, read_audio
+from cnnvis_core.inputs import decode_image, read_audio
 from cnnvis_core.inputs.samples import Sample, samples
 
-Item = TypeVar("Item", Image.Image, Clip)
 Modality = Literal["image", "audio"]
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen(Generic[Item]):
+class Chosen:
     """An input that was read.
 
     Attributes
@@ -35,7 +33,7 @@ class Chosen(Generic[Item]):
 
     key: str
     name: str
-    item: Item
+    item: Any
     notes: tuple[str, ...]
 
 
@@ -49,13 +47,13 @@ def _read(modality: Modality, digest: str, _data: bytes) -> tuple[object, tuple[
     return clip, clip.notes
 
 
-def _chosen(modality: Modality, data: bytes, name: str) -> Chosen[Item]:
+def _chosen(modality: Modality, data: bytes, name: str) -> Chosen:
     digest = hashlib.sha256(data).hexdigest()
     item, notes = _read(modality, digest, data)
-    return Chosen(digest, name, item, notes)  # type: ignore[arg-type]
+    return Chosen(digest, name, item, notes)
 
 
-def sample_input(sample: Sample) -> Chosen[Item]:
+def sample_input(sample: Sample) -> Chosen:
     """A sample, read."""
     return _chosen(sample.modality, sample.read(), sample.id)
 
@@ -64,7 +62,7 @@ def _turn_to(source: str, modality: Modality) -> None:
     st.session_state[f"source-{modality}"] = source
 
 
-def choose_input(modality: Modality) -> Chosen[Item]:
+def choose_input(modality: Modality) -> Chosen:
     """Draw the widgets and return what was chosen last; a bad file changes nothing.
 
     Raises
@@ -88,15 +86,14 @@ def choose_input(modality: Modality) -> Chosen[Item]:
     # Drawn only when asked for: the browser asks for permission as soon as it appears.
     if st.toggle(f"Use the {device}", key=f"{device}-on"):
         recorder = st.camera_input if modality == "image" else st.audio_input
-        live = recorder(
-            f"Your {device}", key=device, on_change=_turn_to, args=(device, modality)
-        )
+        live = recorder(f"Your {device}", key=device, on_change=_turn_to, args=(device, modality))
     sample_id = st.pills(
         "Or a sample",
         list(offered),
         format_func=lambda name: offered[name].title if name in offered else name,
         default=next(iter(offered)),
         required=True,
+        wrap=True,
         key=f"sample-{modality}",
         bind="query-params",
         on_change=_turn_to,
@@ -107,7 +104,7 @@ def choose_input(modality: Modality) -> Chosen[Item]:
     last = f"last-{modality}"
     if given is not None:
         try:
-            chosen: Chosen[Item] = _chosen(modality, given.getvalue(), f"your-{word}")
+            chosen: Chosen = _chosen(modality, given.getvalue(), f"your-{word}")
         except InputError as error:
             st.error(str(error), icon=":material/error:")
             if last in st.session_state:

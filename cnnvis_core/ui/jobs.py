@@ -105,9 +105,7 @@ def run_job(
         if not kept.complete:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.info(f"Cancelled after {kept.share:.0%}.", icon=":material/cancel:")
-                st.button(
-                    "Run again", icon=":material/refresh:", on_click=forget, args=(key,)
-                )
+                st.button("Run again", icon=":material/refresh:", on_click=forget, args=(key,))
         return kept  # type: ignore[return-value]
 
     # The button's callback must see how far the job has come, hence a box that both hold.
@@ -126,7 +124,6 @@ def run_job(
     with start() as job:
         for progress in job:
             share = progress.done / max(progress.total, 1)
-            # A finished preview is still a preview until the job returns.
             latest["outcome"] = Outcome(progress.preview, min(share, 0.999))
             bar.progress(min(share, 1.0), text=f"{label}: {duration(progress.seconds_left)}")
             now = time.monotonic()

@@ -71,7 +71,9 @@ def _download(card: ModelCard) -> None:
 
     def show(done: int, total: int) -> None:
         share = min(done / max(total, 1), 1.0)
-        bar.progress(share, text=f"Downloading {card.title}: {size_text(done)} of {size_text(total)}")
+        bar.progress(
+            share, text=f"Downloading {card.title}: {size_text(done)} of {size_text(total)}"
+        )
 
     load(card.id, progress=show)
     cards.clear()
@@ -126,7 +128,9 @@ def _with_own_weights(choice: Choice) -> Choice:
         data = upload.getvalue()
         try:
             if len(data) > CHECKPOINT_BYTES:
-                raise InputError("The file is larger than 200 MB; save the weights in half precision.")
+                raise InputError(
+                    "The file is larger than 200 MB; save the weights in half precision."
+                )
             digest = hashlib.sha256(data).hexdigest()
             model = own_weights(card.id, digest, data)
         except CnnvisError as error:

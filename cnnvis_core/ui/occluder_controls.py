@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,11 @@ import streamlit as st
 
 from cnnvis_core.inputs import Clip
 from cnnvis_core.models import Model
+from cnnvis_core.models.logmel import LogMel
+from cnnvis_core.models.model import ScoreKind
 from cnnvis_core.occlusion import default_patch, default_sound_patch
 
-_SCORES = {"Probability": "probability", "Logit": "logit"}
+_SCORES: Mapping[str, ScoreKind] = {"Probability": "probability", "Logit": "logit"}
 _PICTURE_FILLS = {
     "Mean colour": "mean",
     "Black": "black",
@@ -37,14 +40,14 @@ class OccluderSettings:
     patch: tuple[Any, Any]
     stride: tuple[Any, Any]
     fill: str | float | tuple[float, float, float]
-    score: str
+    score: ScoreKind
 
     def arguments(self) -> dict[str, Any]:
         """What `occluder_for` takes."""
         return {"patch": self.patch, "stride": self.stride, "fill": self.fill}
 
 
-def _score() -> str:
+def _score() -> ScoreKind:
     label = st.segmented_control(
         "Score",
         list(_SCORES),
@@ -133,3 +136,10 @@ def sound_settings(clip: Clip, nyquist: float) -> OccluderSettings:
         fill,
         score,
     )
+
+
+def occluder_settings(model: Model, item: Any) -> OccluderSettings:
+    """Draw the controls that suit the kind of input."""
+    if isinstance(model.frontend, LogMel):
+        return sound_settings(item, model.frontend.sample_rate / 2)
+    return picture_settings(model)

@@ -9,7 +9,6 @@ import streamlit as st
 from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 
-from cnnvis_core.inputs import Clip
 from cnnvis_core.models import Model
 from cnnvis_core.occlusion import Occlusion, PictureOccluder, SoundOccluder, top_share
 from cnnvis_core.occlusion.grid import Cell
@@ -34,11 +33,8 @@ class OcclusionView(Protocol):
     def draw_caption(self, canvas: DeltaGenerator, found: Occlusion) -> None:
         """Say what was measured, in which unit."""
 
-    def draw_grid(self, found: Occlusion, key: str, opacity: float) -> Cell | None:
-        """Draw every position with its numbers; return the chosen one."""
-
-    def draw_cell(self, cell: Cell, found: Occlusion) -> None:
-        """Draw one covered input and what the network answers to it."""
+    def draw_positions(self, found: Occlusion, key: str, opacity: float) -> None:
+        """Draw every position with its numbers, and the covered input of the chosen one."""
 
     def draw_extras(self, found: Occlusion) -> None:
         """Draw what only this kind of input has."""
@@ -47,7 +43,7 @@ class OcclusionView(Protocol):
         """The map over the input as a PNG file."""
 
 
-def view_for(model: Model, chosen: Chosen[Any], occluder: Any) -> OcclusionView:
+def view_for(model: Model, chosen: Chosen, occluder: Any) -> OcclusionView:
     """The view that suits the model's input."""
     if model.modality == "audio":
         return SoundView(model, chosen, occluder)
@@ -85,7 +81,7 @@ class PictureView:
     """Maps over a picture."""
 
     model: Model
-    chosen: Chosen[Image.Image]
+    chosen: Chosen
     occluder: PictureOccluder
 
     def _overlay(self, found: Occlusion, opacity: float, side: int) -> Image.Image:
@@ -97,7 +93,9 @@ class PictureView:
     def draw_plain(self, canvas: DeltaGenerator) -> None:
         """Draw the picture alone."""
         picture = fit(self.chosen.item, 900)
-        canvas.image(picture, width="stretch", output_format="PNG", alt="The picture, without a map")
+        canvas.image(
+            picture, width="stretch", output_format="PNG", alt="The picture, without a map"
+        )
 
     def draw_map(self, canvas: DeltaGenerator, found: Occlusion, opacity: float) -> None:
         """Draw the picture under its map."""
@@ -116,31 +114,32 @@ class PictureView:
         unseen = " The network does not see the gray border." if cut else ""
         canvas.caption(_measured(found) + unseen)
 
-    def draw_grid(self, found: Occlusion, key: str, opacity: float) -> Cell | None:
-        """Draw the grid beside the place for a chosen cell."""
+    def draw_positions(self, found: Occlusion, key: str, opacity: float) -> None:
+        """Draw the grid and, beside it, the covered picture of the chosen tile."""
         del opacity  # the grid is opaque
-        event = st.altair_chart(
-            charts.picture_grid(found),
-            width="stretch",
-            on_select="rerun",
-            key=key,
-            alt=f"Grid of {found.grid.shape[0]} by {found.grid.shape[1]} drops",
-        )
-        st.caption("Numbers under the pointer. Choose a tile to see that covered picture.")
-        return _chosen_cell(event, found)
-
-    def draw_cell(self, cell: Cell, found: Occlusion) -> None:
-        """Draw one covered picture and the new answer."""
-        covered = self.occluder.covered([cell])
-        shown = self.model.frontend.to_image(covered)  # type: ignore[attr-defined]
-        left, right = st.columns([1, 1.4], gap="medium", vertical_alignment="center")
-        left.image(
-            outlined(shown, found.grid.box(cell), tuple(covered.shape[2:])),  # type: ignore[arg-type]
-            width="stretch",
-            output_format="PNG",
-            alt="What the network sees with the chosen place covered",
-        )
+        left, right = st.columns([1.2, 1], gap="medium")
+        with left:
+            event = st.altair_chart(
+                charts.picture_grid(found),
+                width="stretch",
+                on_select="rerun",
+                key=key,
+                alt=f"Grid of {found.grid.shape[0]} by {found.grid.shape[1]} drops",
+            )
+        cell = _chosen_cell(event, found)
         with right:
+            if cell is None:
+                st.caption("Numbers under the pointer. Choose a tile to see that covered picture.")
+                return
+            covered = self.occluder.covered([cell])
+            height, width = covered.shape[2:]
+            shown = self.model.frontend.to_image(covered)  # type: ignore[attr-defined]
+            st.image(
+                outlined(shown, found.grid.box(cell), (height, width)),
+                width=240,
+                output_format="PNG",
+                alt="What the network sees with the chosen place covered",
+            )
             st.markdown(_numbers(found, cell))
             draw_top(self.model, probabilities(self.model, covered), found.target, key="covered")
 
@@ -157,7 +156,7 @@ class SoundView:
     """Maps over a spectrogram."""
 
     model: Model
-    chosen: Chosen[Clip]
+    chosen: Chosen
     occluder: SoundOccluder
 
     def _levels(self) -> tuple[Any, Any, Any]:
@@ -193,8 +192,8 @@ class SoundView:
         with canvas:
             self._play(self.occluder.samples, "The sound as the network is given it")
 
-    def draw_grid(self, found: Occlusion, key: str, opacity: float) -> Cell | None:
-        """Draw the map with every place to be chosen."""
+    def draw_positions(self, found: Occlusion, key: str, opacity: float) -> None:
+        """Draw the map with every place to be chosen, and play the sound without that place."""
         event = st.altair_chart(
             charts.spectrogram(*self._levels(), found, opacity),
             width="stretch",
@@ -202,16 +201,15 @@ class SoundView:
             key=key,
             alt=f"{len(found.grid)} places of the spectrogram, to be chosen",
         )
-        st.caption("Numbers under the pointer. Choose a place to hear the sound without it.")
-        return _chosen_cell(event, found)
-
-    def draw_cell(self, cell: Cell, found: Occlusion) -> None:
-        """Draw and play one covered sound, with the new answer."""
+        cell = _chosen_cell(event, found)
+        if cell is None:
+            st.caption("Numbers under the pointer. Choose a place to hear the sound without it.")
+            return
         samples = self.occluder.covered_samples(cell)
         left, right = st.columns([1, 1.4], gap="medium", vertical_alignment="center")
         with left:
             covered = self.occluder.covered([cell])
-            levels, seconds, centres = self._levels()
+            _, seconds, centres = self._levels()
             st.altair_chart(
                 charts.spectrogram(covered[0, 0].cpu().numpy(), seconds, centres).properties(
                     height=200
@@ -251,4 +249,3 @@ class SoundView:
         """The map over the spectrogram."""
         levels, _, _ = self._levels()
         return png(spectrogram_picture(levels, found, opacity))
-

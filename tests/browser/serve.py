@@ -1,0 +1,39 @@
+"""Serve the app and, on SIGUSR1, write what is left on its models into a file.
+
+python tests/browser/serve.py PORT REPORT
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import signal
+import sys
+from pathlib import Path
+
+from streamlit.web import cli
+
+PORT, REPORT = sys.argv[1], Path(sys.argv[2])
+
+
+def report(*_: object) -> None:
+    """Count modules, their hooks, gradients and training flags in the whole process."""
+    import torch
+
+    modules = [m for m in gc.get_objects() if isinstance(m, torch.nn.Module)]
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    found = {
+        "modules": len(modules),
+        "hooks": sum(len(getattr(m, kind)) for m in modules for kind in kinds),
+        "gradients": sum(p.grad is not None for m in modules for p in m.parameters(False)),
+        "trainable": sum(p.requires_grad for m in modules for p in m.parameters(False)),
+        "training": sum(m.training for m in modules),
+    }
+    part = REPORT.with_suffix(".part")
+    part.write_text(json.dumps(found))
+    part.replace(REPORT)
+
+
+signal.signal(signal.SIGUSR1, report)
+sys.argv = ["streamlit", "run", "app.py", f"--server.port={PORT}", "--server.address=localhost"]
+cli.main()

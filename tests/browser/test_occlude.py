@@ -1,0 +1,188 @@
+"""The occlusion page as a visitor meets it, in a real browser on a real server."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image, ImageDraw
+from playwright.sync_api import Page, expect
+
+from cnnvis_core.inputs.samples import samples
+
+expect.set_options(timeout=90_000)
+
+MAP = "img[alt*='places that support']"
+GRID = "Numbers under the pointer"
+
+
+def photo(colour: str = "red", size: tuple[int, int] = (640, 480)) -> bytes:
+    """A picture of a ball, turned by its EXIF orientation."""
+    picture = Image.effect_noise(size, 60).convert("RGB")
+    ImageDraw.Draw(picture).ellipse((160, 80, 480, 400), fill=colour)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+def clip() -> bytes:
+    rng = np.random.default_rng(0)
+    samples = 0.2 * rng.normal(size=2 * 44100) * (np.arange(2 * 44100) % 22050 < 3000)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.stack([samples, samples], 1), 44100, format="WAV")
+    return buffer.getvalue()
+
+
+def upload(page: Page, name: str, kind: str, data: bytes) -> None:
+    page.locator("input[type=file]").first.set_input_files(
+        {"name": name, "mimeType": kind, "buffer": data}
+    )
+
+
+def wait_for_map(page: Page) -> None:
+    expect(page.get_by_text(GRID)).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+def nothing_broke(page: Page) -> None:
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+    expect(page.locator("[data-testid=stException]")).to_have_count(0)
+
+
+def menu(page: Page) -> list[str]:
+    links = page.locator("[data-testid=stSidebarNavLink]")
+    expect(links.first).to_be_visible()
+    return [text.strip() for text in links.all_inner_texts()]
+
+
+def test_a_first_visit_finds_analysed_samples(server, visitor):
+    page = visitor()
+    page.goto(server.url)
+    expect(page.get_by_role("heading", name="cnnvis")).to_be_visible()
+    tiles = page.locator("img[alt*='places that support']")
+    expect(tiles.nth(5)).to_be_visible()
+    nothing_broke(page)
+    page.get_by_role("link", name="Open coffee").click()
+    wait_for_map(page)
+    chosen = page.get_by_role("radio", name="Coffee")
+    expect(chosen).to_be_checked()
+
+
+def test_a_deep_link_on_a_fresh_server_meets_the_router(fresh_server, visitor):
+    page = visitor()
+    page.goto(f"{fresh_server.url}/occlude?patch64=20&score=Logit")
+    wait_for_map(page)
+    assert [name.split("\n")[-1] for name in menu(page)] == ["Start", "Occlusion", "Models"]
+    expect(page.get_by_role("slider", name="Patch (input px)")).to_have_attribute(
+        "aria-valuenow", "20"
+    )
+    expect(page.get_by_text(re.compile("Drop of the logit"))).to_be_visible()
+    nothing_broke(page)
+
+
+def test_a_photo_is_analysed_and_a_tile_shows_the_covered_picture(server, visitor):
+    page = visitor()
+    page.goto(f"{server.url}/occlude")
+    wait_for_map(page)
+    upload(page, "holiday.jpg", "image/jpeg", photo())
+    expect(page.get_by_text(re.compile("turned|rotated|upright", re.IGNORECASE))).to_be_visible()
+    wait_for_map(page)
+    expect(page.locator(MAP)).to_be_visible()
+    grid = page.locator("[data-testid=stVegaLiteChart] canvas").last
+    charts = page.locator("[data-testid=stVegaLiteChart]")
+    charts.nth(1).locator("canvas").click(position={"x": 200, "y": 150})
+    expect(page.get_by_text(re.compile("Covered here, the probability"))).to_be_visible()
+    assert grid is not None
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    table = download.value.path().read_text().splitlines()
+    assert len(table) == 1 + 14 * 14
+    nothing_broke(page)
+
+
+@pytest.mark.skipif(not samples("audio"), reason="no audio samples in assets")
+def test_a_clip_is_analysed_and_can_be_heard(server, visitor):
+    page = visitor()
+    page.goto(f"{server.url}/occlude?kind=Sound")
+    wait_for_map(page)
+    upload(page, "steps.wav", "audio/wav", clip())
+    expect(page.get_by_text(re.compile("channels", re.IGNORECASE)).first).to_be_visible()
+    wait_for_map(page)
+    expect(page.get_by_text("Play only what matters")).to_be_visible()
+    expect(page.locator("audio").nth(1)).to_be_attached()
+    nothing_broke(page)
+
+
+def test_cancel_stops_keeps_the_preview_and_leaves_no_hook(server, visitor):
+    page = visitor()
+    page.goto(f"{server.url}/occlude?patch64=3&stride64=1")
+    expect(page.locator(MAP)).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text(re.compile(r"Cancelled after \d+%"))).to_be_visible()
+    expect(page.locator(MAP)).to_be_visible()
+    left = server.left_behind()
+    assert left["modules"] > 10
+    assert {left[k] for k in ("hooks", "gradients", "trainable", "training")} == {0}
+    page.get_by_role("button", name="Run again").click()
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    nothing_broke(page)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("page.png", b"<html><script>alert(1)</script></html>", "not a supported"),
+        ("half.jpg", photo()[:4000], "incomplete"),
+        ("empty.png", b"", "empty"),
+    ],
+)
+def test_a_hostile_file_gets_a_sentence_and_loses_nothing(server, visitor, name, data, words):
+    page = visitor()
+    page.goto(f"{server.url}/occlude")
+    wait_for_map(page)
+    upload(page, name, "image/png", data)
+    expect(page.get_by_text(re.compile(words)).first).to_be_visible()
+    wait_for_map(page)
+    expect(page.locator(MAP)).to_be_visible()
+    nothing_broke(page)
+
+
+def test_two_visitors_at_once_see_their_own_pictures(server, visitor):
+    pages = [visitor(), visitor()]
+    for page in pages:
+        page.goto(f"{server.url}/occlude?opacity=0")
+    files = [photo("red"), photo("blue")]
+    for page, data in zip(pages, files, strict=True):
+        upload(page, "mine.jpg", "image/jpeg", data)
+    for page in pages:
+        expect(
+            page.get_by_text(re.compile("upright|turned|rotated", re.IGNORECASE))
+        ).to_be_visible()
+        wait_for_map(page)
+    seen = []
+    for page in pages:
+        source = page.locator(MAP).get_attribute("src")
+        data = page.request.get(source if source.startswith("http") else server.url + source).body()
+        picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float)
+        height, width = picture.shape[:2]
+        seen.append(
+            picture[height // 2 - 20 : height // 2 + 20, width // 2 - 20 : width // 2 + 20].mean(
+                (0, 1)
+            )
+        )
+    assert seen[0][0] > seen[0][2] + 30
+    assert seen[1][2] > seen[1][0] + 30
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_wider_than_the_window(server, visitor, width):
+    page = visitor(width)
+    page.goto(f"{server.url}/occlude")
+    wait_for_map(page)
+    overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert overflow <= 0
