@@ -93,20 +93,6 @@ def rain(rng: np.random.Generator) -> Wave:
     return out
 
 
-def helicopter(rng: np.random.Generator) -> Wave:
-    """Make a helicopter: blades slap 13 times a second over the roar of the turbine."""
-    t = np.arange(LENGTH) / RATE
-    phase = (13.0 * t) % 1.0
-    slap = np.exp(-phase / 0.18) + 0.15
-    roar = noise(rng, 60, 500, 1.5) + 0.35 * noise(rng, 500, 2500, 1.5)
-    thump = np.zeros(LENGTH)
-    stroke = ring([(55, 1.0, 0.02), (95, 0.7, 0.015), (160, 0.4, 0.01)], 0.07)
-    for beat in range(int(13 * SECONDS)):
-        add(thump, stroke * rng.uniform(0.9, 1.1), beat / 13.0)
-    whine = sum(np.sin(2 * np.pi * 620 * k * t + k) / k for k in range(1, 4))
-    return np.asarray(0.09 * slap * roar + 0.25 * thump + 0.004 * whine)
-
-
 def sea_waves(rng: np.random.Generator) -> Wave:
     """Make the sea: each wave swells as a rumble, breaks bright and runs out as a hiss."""
     t = np.arange(LENGTH) / RATE
@@ -172,7 +158,6 @@ def rain_then_clock(rng: np.random.Generator) -> Wave:
 CLIPS: dict[str, Callable[[np.random.Generator], Wave]] = {
     "clock_tick": clock_tick,
     "rain": rain,
-    "helicopter": helicopter,
     "sea_waves": sea_waves,
     "crackling_fire": crackling_fire,
     "rooster": rooster,

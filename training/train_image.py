@@ -16,18 +16,21 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
 from cnnvis_core.models.resnet64 import ResNet64
 from training.common import DATA, LOGS, RUNS, append_row, save_atomically, update_average
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+SIZE = 64
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
 
@@ -88,18 +91,6 @@ def evaluate(
     return 100 * top1 / len(x), 100 * top5 / len(x)
 
 
-def size_and_scale(progress: float) -> tuple[int, float]:
-    """Training size in pixels and smallest crop area at a point of the run (0 to 1).
-
-    Small pictures first (progressive resizing); the last ones stay a little under the 64 pixels of
-    the test, which evens out the apparent size of things after random crops (Touvron et al. 2019).
-    """
-    for end, size, scale in ((0.25, 32, 0.35), (0.51, 40, 0.35), (0.79, 48, 0.45)):
-        if progress < end:
-            return size, scale
-    return 56, 0.55
-
-
 def twins(model: nn.Module, count: int) -> list[nn.Module]:
     """The model and copies that share its weights but have statistics of their own."""
     copies = [model]
@@ -129,6 +120,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.3)
     parser.add_argument("--decay", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--crop", type=float, default=0.6, help="smallest share of the area kept")
+    parser.add_argument("--start", type=Path, help="weights (.safetensors) to begin with")
     parser.add_argument("--limit-steps", type=int, default=0, help="stop early, for timing")
     arguments = parser.parse_args()
 
@@ -136,6 +129,10 @@ def main() -> None:
     x, y = decode("train")
     x_val, y_val = decode("val")
     model = ResNet64()
+    if arguments.start:
+        model.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in load_file(arguments.start).items()}
+        )
     average = copy.deepcopy(model).eval()
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
@@ -167,7 +164,6 @@ def main() -> None:
     for epoch in range(start, arguments.epochs):
         rng = torch.Generator().manual_seed(1000 * arguments.seed + epoch)
         order = torch.randperm(len(x), generator=rng)
-        size, scale = size_and_scale(epoch / arguments.epochs)
         began, loss_sum = time.perf_counter(), 0.0
         for twin in models:
             twin.train()
@@ -175,7 +171,7 @@ def main() -> None:
 
         def prepare(picked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             batch = (x[picked].float() / 255 - MEAN) / STD
-            return augment(batch, size, scale, rng), y[picked]  # noqa: B023
+            return augment(batch, SIZE, arguments.crop, rng), y[picked]  # noqa: B023
 
         ahead = producer.submit(prepare, batches[0])
         for step in range(per_epoch):
@@ -210,7 +206,7 @@ def main() -> None:
         top1, top5 = evaluate(average, x_val, y_val)
         row = {
             "epoch": epoch + 1,
-            "size": size,
+            "size": SIZE,
             "rate": round(rate, 5),
             "loss": round(loss_sum / per_epoch, 4),
             "top1": round(top1, 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,7 @@ class Blueprint:
     heads: tuple[str, ...] = ()
 
     def skeleton(self) -> nn.Module:
-        """The module in eval mode; its weights have shapes but no memory (torch's meta device)."""
+        """Build the module in eval mode; its weights have shapes but no memory."""
         with Weightless():
             return self.build().eval()
 
@@ -84,7 +85,7 @@ class Weightless(TorchFunctionMode):
 
 
 def assemble(plan: Blueprint, module: nn.Module, state: State, device: DeviceLike) -> Model:
-    """A frozen model from a skeleton and its weights.
+    """Return a frozen model from a skeleton and its weights.
 
     Parameters
     ----------
@@ -104,10 +105,13 @@ def assemble(plan: Blueprint, module: nn.Module, state: State, device: DeviceLik
     """
     place = choose_device(device)
     layers = describe_layers(module, plan.input_shape)
-    full = {name: single_precision(value) for name, value in tidy(plan, state).items()}
+    full = OrderedDict((k, single_precision(v)) for k, v in tidy(plan, state).items())
+    # Versions of the layout, which MNASNet needs; a file without them has today's.
+    versions = getattr(state, "_metadata", None) or getattr(module.state_dict(), "_metadata", {})
+    full._metadata = versions  # type: ignore[attr-defined]
     try:
         missing, unexpected = module.load_state_dict(full, strict=False, assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ModelError(f"The weights of {plan.card.title} do not fit its layers.") from error
     lost = [name for name in missing if not name.endswith(OPTIONAL)]
     if lost or unexpected:
@@ -128,7 +132,7 @@ def assemble(plan: Blueprint, module: nn.Module, state: State, device: DeviceLik
 
 
 def tidy(plan: Blueprint, state: State) -> dict[str, torch.Tensor]:
-    """The weights under today's names, without those that only training uses."""
+    """Return the weights under today's names, without those that only training uses."""
     renamed = {OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
     return {
         name: value
@@ -138,7 +142,7 @@ def tidy(plan: Blueprint, state: State) -> dict[str, torch.Tensor]:
 
 
 def single_precision(value: torch.Tensor) -> torch.Tensor:
-    """A float32 copy of floating-point numbers, a copy of others; shares no memory with a file."""
+    """Copy a tensor, floating-point numbers as float32; nothing is shared with a file."""
     kind = torch.float32 if value.is_floating_point() else value.dtype
     return value.detach().to(kind, copy=True, memory_format=torch.contiguous_format)
 
@@ -160,7 +164,7 @@ def fill_counters(module: nn.Module) -> None:
 
 
 def choose_device(device: DeviceLike = None) -> torch.device:
-    """The device to work on; None picks cuda, then mps, then cpu.
+    """Choose the device to work on; None picks cuda, then mps, then cpu.
 
     Raises
     ------
@@ -180,7 +184,7 @@ def choose_device(device: DeviceLike = None) -> torch.device:
 
 
 def move(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module on a device.
+    """Move the module to a device.
 
     Raises
     ------

@@ -49,14 +49,14 @@ def blueprint(model_id: str, patience: Patience | None = None) -> Blueprint:
 
 
 def yamnet_file() -> WeightFile:
-    """The public weights of YAMNet; the name carries no hash."""
+    """Return the public weights of YAMNet; the name carries no hash."""
     from cnnvis_core.models.yamnet import WEIGHTS_BYTES, WEIGHTS_URL
 
     return WeightFile(WEIGHTS_URL, WEIGHTS_BYTES)
 
 
 def yamnet_card() -> ModelCard:
-    """The card of YAMNet."""
+    """Return the card of YAMNet."""
     file = yamnet_file()
     return ModelCard(
         id=YAMNET,
@@ -74,7 +74,7 @@ def yamnet_card() -> ModelCard:
 
 
 def yamnet_blueprint(patience: Patience | None = None) -> Blueprint:
-    """The blueprint of YAMNet."""
+    """Return the blueprint of YAMNet."""
     from cnnvis_core.models.yamnet import BANDS, FRAMES, YAMNet, yamnet_classes, yamnet_frontend
 
     def state(progress: ProgressCallback | None) -> State:

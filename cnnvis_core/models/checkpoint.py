@@ -37,9 +37,9 @@ def load_checkpoint(model_id: str, data: bytes, device: DeviceLike = None) -> Mo
     """Load somebody's weights into an architecture of the catalogue; nothing in the file is run.
 
     Accepted are safetensors files and the zip files of ``torch.save`` with a state_dict, bare or
-    under ``"state_dict"`` or ``"model"``, with or without the prefix of DataParallel. Another number
-    of classes or input channels than the catalogue's is taken from the shapes in the file; its
-    classes are then called ``"class 0"`` and so on, and the normalisation is extended as in
+    under ``"state_dict"`` or ``"model"``, with or without the prefix of DataParallel. Another
+    number of classes or input channels than the catalogue's is taken from the shapes in the file;
+    its classes are then called ``"class 0"`` and so on, and the normalisation is extended as in
     `ImageFrontend.for_channels`. GoogLeNet and Inception v3 rescale three-channel inputs as
     torchvision's own weights need it.
 
@@ -106,7 +106,7 @@ class Ends:
 
 
 def find_ends(module: nn.Module, plan: Blueprint) -> Ends:
-    """The first convolution and the layer that gives the logits."""
+    """Return the first convolution and the layer that gives the logits."""
     layers = describe_layers(module, plan.input_shape)
     first = next(
         layer.name for layer in layers if isinstance(module.get_submodule(layer.name), nn.Conv2d)
@@ -121,7 +121,7 @@ def find_ends(module: nn.Module, plan: Blueprint) -> Ends:
 
 
 def find_state(content: object) -> State:
-    """The state_dict in the content of a file.
+    """Return the state_dict in the content of a file.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def find_state(content: object) -> State:
 
 
 def without_prefix(state: State) -> State:
-    """The weights without the prefixes that wrappers put before every name."""
+    """Return the weights without the prefixes that wrappers put before every name."""
     for prefix in PREFIXES * 2:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -171,13 +171,13 @@ def wanted(state: State, ends: Ends, plan: Blueprint) -> tuple[int, int]:
 
 
 def adapt(module: nn.Module, ends: Ends, channels: int, classes: int) -> nn.Module:
-    """The skeleton with other ends where the file has them."""
+    """Return the skeleton with other ends where the file has them."""
     first, last = module.get_submodule(ends.first), module.get_submodule(ends.last)
     with Weightless():
         if isinstance(first, nn.Conv2d) and first.in_channels != channels:
             put(module, ends.first, like(first, channels, first.out_channels))
-            if hasattr(module, "transform_input"):
-                module.transform_input = False  # its constants are those of three colours
+            if hasattr(module, "transform_input"):  # its constants are those of three colours
+                module.transform_input = False  # type: ignore[assignment]
         if isinstance(last, nn.Linear) and last.out_features != classes:
             put(module, ends.last, nn.Linear(last.in_features, classes, last.bias is not None))
         if isinstance(last, nn.Conv2d) and last.out_channels != classes:
@@ -186,7 +186,7 @@ def adapt(module: nn.Module, ends: Ends, channels: int, classes: int) -> nn.Modu
 
 
 def like(layer: nn.Conv2d, inputs: int, outputs: int) -> nn.Conv2d:
-    """An untrained convolution with other channels."""
+    """Return an untrained convolution with other channels."""
     options: dict[str, Any] = {
         name: getattr(layer, name) for name in ("stride", "padding", "dilation", "padding_mode")
     }
@@ -253,5 +253,5 @@ def check_values(state: State) -> None:
 
 
 def show(shape: Sequence[int]) -> str:
-    """A shape for people, such as ``64x3x7x7``."""
+    """Return a shape for people, such as ``64x3x7x7``."""
     return "x".join(map(str, shape)) or "a single number"

@@ -245,14 +245,14 @@ def ignore(done: int, total: int) -> None:
 
 
 def too_slow(file: WeightFile) -> ModelError:
-    """The server does not answer in time."""
+    """Say that the server does not answer in time."""
     return ModelError(
         f"The server is too slow to send {file.name}; try again later or choose an embedded model."
     )
 
 
 def unreachable(file: WeightFile) -> ModelError:
-    """No connection."""
+    """Say that there is no connection."""
     return ModelError(
         f"There is no connection to download {file.name}; go online or choose a model that is "
         "available offline."
@@ -260,12 +260,12 @@ def unreachable(file: WeightFile) -> ModelError:
 
 
 def cut_off(file: WeightFile) -> ModelError:
-    """Fewer bytes than announced."""
+    """Say that fewer bytes came than were announced."""
     return ModelError(f"The connection broke while {file.name} was downloaded; try again.")
 
 
 def unsaved(file: WeightFile, error: OSError) -> ModelError:
-    """The disk is full or not writable."""
+    """Say that the disk is full or not writable."""
     reason = error.strerror or "unknown reason"
     return ModelError(
         f"{file.name} could not be saved ({reason}); free some space or set TORCH_HOME to a "

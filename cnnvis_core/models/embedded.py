@@ -36,7 +36,7 @@ def embedded_ids(folder: Path = ASSETS) -> tuple[str, ...]:
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The content of a card file.
+    """Return the content of a card file.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def embedded_card(model_id: str, folder: Path = ASSETS) -> ModelCard:
-    """The card of an embedded model.
+    """Return the card of an embedded model.
 
     Raises
     ------
@@ -79,12 +79,15 @@ def embedded_card(model_id: str, folder: Path = ASSETS) -> ModelCard:
 
 
 def accuracy_text(accuracy: object) -> str:
-    """An accuracy for people, from a card's text or from its named figures."""
+    """Return an accuracy for people, from a card's text or its figures in per cent."""
+    if isinstance(accuracy, Mapping) and {"top1", "top5", "on"} <= accuracy.keys():
+        figures = f"top-1 {accuracy['top1']:.1f} %, top-5 {accuracy['top5']:.1f} %"
+        return f"{figures} on {accuracy['on']}"
     return plain_text(accuracy)
 
 
 def plain_text(value: object) -> str:
-    """A card's entry in one line, be it a text, a list or named figures."""
+    """Return a card's entry in one line, be it a text, a list or named figures."""
     if isinstance(value, Mapping):
         return "; ".join(f"{name.replace('_', ' ')}: {plain_text(v)}" for name, v in value.items())
     if isinstance(value, list | tuple):
@@ -93,7 +96,7 @@ def plain_text(value: object) -> str:
 
 
 def embedded_blueprint(model_id: str, folder: Path = ASSETS) -> Blueprint:
-    """The blueprint of an embedded model.
+    """Return the blueprint of an embedded model.
 
     Raises
     ------
@@ -132,7 +135,7 @@ def embedded_blueprint(model_id: str, folder: Path = ASSETS) -> Blueprint:
 
 
 def make_frontend(modality: str, fields: Mapping[str, Any]) -> Frontend:
-    """The front end that a card describes by the fields of `ImageFrontend` or `LogMel`.
+    """Return the front end that a card describes by the fields of `ImageFrontend` or `LogMel`.
 
     Raises
     ------
@@ -151,5 +154,5 @@ def make_frontend(modality: str, fields: Mapping[str, Any]) -> Frontend:
 
 
 def frozen(value: Any) -> Any:
-    """A list of JSON as a tuple."""
+    """Return a list of JSON as a tuple."""
     return tuple(value) if isinstance(value, list) else value

@@ -73,7 +73,7 @@ def is_leaf(part: nn.Module) -> bool:
 
 
 def recorder(name: str, found: dict[str, Layer], tracker: FieldTracker) -> Any:
-    """A forward hook that notes a layer at its first call."""
+    """Return a forward hook that notes a layer at its first call."""
 
     def note(part: nn.Module, _: Any, output: Any) -> None:
         value = first_tensor(output)
@@ -101,7 +101,7 @@ def kind_of(part: nn.Module) -> str:
 
 
 def as_pairs(field: tuple[Axis, Axis], extent: tuple[int, int]) -> ReceptiveField | None:
-    """A receptive field as pairs; None where every unit sees the whole input."""
+    """Return a receptive field as pairs; None where every unit sees the whole input."""
     covers = [
         axis.stride == 0 and axis.offset <= 0 and axis.offset + axis.size >= length
         for axis, length in zip(field, extent, strict=True)
@@ -118,7 +118,7 @@ def as_pairs(field: tuple[Axis, Axis], extent: tuple[int, int]) -> ReceptiveFiel
 
 
 def first_tensor(output: Any) -> torch.Tensor | None:
-    """The first tensor in an output that may be nested."""
+    """Return the first tensor in an output that may be nested."""
     if isinstance(output, torch.Tensor):
         return output
     parts = output.values() if isinstance(output, Mapping) else output

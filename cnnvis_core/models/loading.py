@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -167,7 +167,7 @@ class Logits(nn.Module):
 def as_logits(
     network: nn.Module, shape: tuple[int, int, int], device: torch.device, title: str
 ) -> tuple[nn.Module, int]:
-    """The network, wrapped if need be so that it returns logits, and its number of classes."""
+    """Wrap the network if need be, so that it returns logits, and count its classes."""
     # Two different inputs tell the axis of the batch from the others.
     x = torch.rand((2, *shape), generator=torch.Generator().manual_seed(SEED)).to(device)
     try:
@@ -191,7 +191,7 @@ def as_logits(
 
 
 def find_answer(output: Any, batch: int) -> torch.Tensor | None:
-    """The first floating-point tensor (batch, classes) in an output."""
+    """Return the first floating-point tensor (batch, classes) in an output."""
     if isinstance(output, torch.Tensor):
         fits = output.ndim == 2 and len(output) == batch and output.shape[1] > 0
         return output if fits and output.is_floating_point() else None
@@ -206,7 +206,7 @@ def find_answer(output: Any, batch: int) -> torch.Tensor | None:
 
 
 def private_copy(module: nn.Module) -> nn.Module:
-    """A frozen copy in eval mode and float32.
+    """Return a frozen copy in eval mode and float32.
 
     Raises
     ------
@@ -233,7 +233,7 @@ def checked_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
     shape = tuple(input_shape)
     if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
         raise InputError(f"input_shape must be (channels, height, width), not {shape}.")
-    return cast(tuple[int, int, int], shape)
+    return shape[0], shape[1], shape[2]
 
 
 def numbered(count: int) -> tuple[str, ...]:
@@ -247,7 +247,7 @@ def default_frontend(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
 ) -> Frontend:
-    """The front end of a network of which only the input shape is known.
+    """Return the front end of a network of which only the input shape is known.
 
     Raises
     ------

@@ -41,8 +41,8 @@ class ImageFrontend:
         How pixels are resized; both are anti-aliased.
     channels : int
         1: luminance (ITU-R BT.601). 3: RGB. 4: RGB and depth, which is the alpha band of an RGBA
-        picture and otherwise the mean, that is 0 after normalisation. Any further channel is 0 after
-        normalisation; 2 is luminance and one such channel.
+        picture and otherwise the mean, that is 0 after normalisation. Any further channel is 0
+        after normalisation; 2 is luminance and one such channel.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class ImageFrontend:
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ModelError(f"There is no interpolation {self.interpolation!r}; use 'bilinear'.")
 
-    def __call__(self, image: object) -> torch.Tensor:
+    def __call__(self, item: object) -> torch.Tensor:
         """Float32 tensor (1, channels, height, width) on the CPU from a PIL image.
 
         Raises
@@ -81,7 +81,7 @@ class ImageFrontend:
         """
         from torchvision.transforms import functional as F
 
-        picture = checked(image)
+        picture = checked(item)
         bands = [F.pil_to_tensor(self._fit(self._visible(picture)))]
         if self.channels == 4 and picture.mode == "RGBA":
             # Resized by itself: Pillow weighs colours by alpha, which is no depth.
@@ -93,7 +93,7 @@ class ImageFrontend:
         return torch.cat([known, rest]).unsqueeze(0)
 
     def view(self, image: object) -> Image.Image:
-        """What the network sees, at its input size: an "L" or "RGB" picture.
+        """Show what the network sees, at its input size: an "L" or "RGB" picture.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class ImageFrontend:
         return (self.resize, longer) if width <= height else (longer, self.resize)
 
     def crop_box(self, size: tuple[int, int]) -> Box:
-        """The part of a picture that the network sees.
+        """Return the part of a picture that the network sees.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class ImageFrontend:
         )
 
     def normalise(self, values: torch.Tensor) -> torch.Tensor:
-        """What the network takes from values in [0, 1], (..., channels, H, W)."""
+        """Make what the network takes of values in [0, 1], (..., channels, H, W)."""
         return (values - self._column(self.mean, values)) / self._column(self.std, values)
 
     def denormalise(self, x: torch.Tensor) -> torch.Tensor:
@@ -159,7 +159,7 @@ class ImageFrontend:
         return x * self._column(self.std, x) + self._column(self.mean, x)
 
     def to_image(self, x: torch.Tensor) -> Image.Image:
-        """The picture of what the network takes, to be looked at.
+        """Return the picture of what the network takes, to be looked at.
 
         Parameters
         ----------
@@ -185,7 +185,7 @@ class ImageFrontend:
         return Image.fromarray(pixels if self.channels >= 3 else pixels[..., 0])
 
     def for_channels(self, channels: int) -> ImageFrontend:
-        """The same front end for another number of channels.
+        """Return the same front end for another number of channels.
 
         One channel gets the luminance of the mean and the mean std; channels beyond the known ones
         get the averages of mean and std.
@@ -224,7 +224,7 @@ class ImageFrontend:
 
 
 def checked(image: object) -> Image.Image:
-    """The picture itself, if it is one that can be turned into 8-bit colours.
+    """Return the picture itself, if it is one that can be turned into 8-bit colours.
 
     Raises
     ------

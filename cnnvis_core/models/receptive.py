@@ -37,7 +37,7 @@ class Axis:
     offset: int
 
     def moved(self, dim: int | None) -> Axis:
-        """The same along another axis of the tensor."""
+        """Return the same field along another axis of the tensor."""
         return replace(self, dim=dim)
 
     def span(self, count: int) -> tuple[int, int]:
@@ -50,7 +50,7 @@ class Axis:
         return Axis(dim, end - first, 0, first)
 
     def count(self, shape: Sequence[int]) -> int:
-        """Number of positions in a tensor of this shape."""
+        """Count the positions in a tensor of this shape."""
         return 1 if self.dim is None else shape[self.dim]
 
     def window(self, size: int, stride: int, padding: int, dilation: int = 1) -> Axis:
@@ -171,7 +171,7 @@ def reduce(axis: Axis, shape: Sequence[int], v: Values) -> Axis:
 
 
 def dropped(axis: Axis, gone: Iterable[int]) -> Axis:
-    """The axis after others were removed."""
+    """Return the axis after others were removed."""
     if axis.dim is None:
         return axis
     dim = axis.dim
@@ -280,11 +280,12 @@ RULES: dict[str, AxisRule] = {
     **{f"{kind}_pad{n}d": pad for kind in ("reflection", "replication") for n in (1, 2, 3)},
 }
 # Operations on each position that torch does not tag as such.
-POINTWISE = frozenset(
+POINTWISE_NAMES = (
     "batch_norm dropout feature_dropout alpha_dropout native_dropout hardswish hardtanh relu6 relu "
     "hardsigmoid silu mish gelu elu celu selu prelu rrelu leaky_relu softplus threshold clone "
-    "detach alias contiguous copy to _to_copy add sub mul div rsub type_as expand".split()
+    "detach alias contiguous copy to _to_copy add sub mul div rsub type_as expand"
 )
+POINTWISE = frozenset(POINTWISE_NAMES.split())
 
 
 class FieldTracker(TorchDispatchMode):
@@ -297,7 +298,7 @@ class FieldTracker(TorchDispatchMode):
     """
 
     def __init__(self, x: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.extent = (int(x.shape[-2]), int(x.shape[-1]))
         self.fields: Any = WeakTensorKeyDictionary()
         self.fields[x] = (Axis(x.ndim - 2, 1, 1, 0), Axis(x.ndim - 1, 1, 1, 0))
@@ -336,7 +337,7 @@ class FieldTracker(TorchDispatchMode):
         shapes: list[tuple[int, ...]],
         out: torch.Tensor,
     ) -> Field:
-        """What an output of an operation sees, given what its inputs see."""
+        """Tell what an output of an operation sees, given what its inputs see."""
         if base in RULES and len(fields) == 1 and not self.lost:
             values["shape after"] = tuple(out.shape)
             try:
@@ -376,7 +377,7 @@ class FieldTracker(TorchDispatchMode):
         return Axis(None, height, 0, 0), Axis(None, width, 0, 0)
 
     def field_of(self, tensor: torch.Tensor) -> Field | None:
-        """What a tensor sees; None where it was not followed."""
+        """Tell what a tensor sees; None where it was not followed."""
         return None if self.lost else self.fields.get(tensor)
 
 

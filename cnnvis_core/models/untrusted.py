@@ -53,7 +53,7 @@ SAFETENSORS: Mapping[str, int] = {
 
 
 def read_weights(data: bytes, most: int) -> object:
-    """The content of a weight file, as torch or safetensors hand it over.
+    """Return the content of a weight file, as torch or safetensors hand it over.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def check_total(numbers: int, most: int) -> None:
 
 
 def available_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not say (only Linux does)."""
+    """Bytes that can be had without swapping; None where the system does not say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             found = next(line for line in lines if line.startswith("MemAvailable:"))
@@ -237,7 +237,7 @@ class StandIn:
         self._reader = reader
 
     def __call__(self, *args: Any) -> Any:
-        """What the real one would make, without its numbers."""
+        """Make what the real one would, without its numbers."""
         if self._name == "collections.OrderedDict":
             return Table()
         if self._name == "torch._utils._rebuild_tensor_v2":
@@ -287,7 +287,7 @@ class Inspector(pickle.Unpickler):
         self.numbers = 0
 
     def find_class(self, module: str, name: str) -> Any:
-        """A stand-in for a known name; anything else ends the inspection."""
+        """Return a stand-in for a known name; anything else ends the inspection."""
         full = f"{module}.{name}"
         if full in self.NAMES:
             return StandIn(full, self)
@@ -296,7 +296,7 @@ class Inspector(pickle.Unpickler):
         raise InputError(CODE)
 
     def persistent_load(self, pid: Any) -> Record:
-        """A record, if the file holds as many bytes as the pickle claims."""
+        """Return a record, if the file holds as many bytes as the pickle claims."""
         kind, storage, key, _, numbers = pid
         if kind != "storage" or storage not in STORAGES or numbers < 0:
             raise InputError(BROKEN)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,8 @@ FAMILIES = {
     "vgg": "VGG",
     "wide_resnet": "Wide ResNet",
 }
+CLOSE = ("vgg", "resnet", "resnext", "wide_resnet", "densenet")  # ResNet50, but MobileNet v2
+DECIMAL = re.compile(r"(?<!\d)(\d)_(\d+)(?=$|[gm]f)")  # 1_6gf is 1.6 GF, 1_0 is 1.0
 # These rescale their input from ImageNet's statistics to [-1, 1] themselves.
 SELF_NORMALISING = ("googlenet", "inception_v3")
 
@@ -61,20 +65,20 @@ def zoo_ids() -> tuple[str, ...]:
 
 
 def default_weights(model_id: str) -> Any:
-    """torchvision's default weights of a model: ``url``, ``meta`` and ``transforms``."""
+    """Return torchvision's default weights: their ``url``, ``meta`` and ``transforms``."""
     import torchvision.models as zoo
 
-    return zoo.get_model_weights(model_id).DEFAULT  # type: ignore[attr-defined]
+    return zoo.get_model_weights(model_id).DEFAULT
 
 
 def weight_file(model_id: str) -> WeightFile:
-    """The file of torchvision's default weights of a model."""
+    """Return the file of torchvision's default weights of a model."""
     weights = default_weights(model_id)
     return WeightFile(weights.url, round(weights.meta["_file_size"] * MEBIBYTE))
 
 
 def zoo_card(model_id: str) -> ModelCard:
-    """The card of a torchvision model, from the metadata of its weights."""
+    """Return the card of a torchvision model, from the metadata of its weights."""
     meta = default_weights(model_id).meta
     file = weight_file(model_id)
     measured = meta["_metrics"]["ImageNet-1K"]
@@ -95,25 +99,19 @@ def zoo_card(model_id: str) -> ModelCard:
 
 
 def title(model_id: str) -> str:
-    """For people: ``"vgg16_bn"`` becomes ``"VGG16 BN"``."""
-    for prefix in sorted(FAMILIES, key=len, reverse=True):
-        if model_id.startswith(prefix):
-            rest = model_id.removeprefix(prefix)
-            words = rest.strip("_").replace("_", " ")
-            words = words.replace("bn", "BN").replace("gf", " GF").replace("mf", " MF")
-            glue = "" if rest[:1].isdigit() or not rest else " "
-            if prefix == "regnet":
-                glue, words = "", words[:1].upper() + words[1:]
-            return (
-                (FAMILIES[prefix] + glue + words)
-                .replace("1 6 GF", "1.6 GF")
-                .replace("3 2 GF", "3.2 GF")
-            )
-    return model_id
+    """Return a title for people: ``"vgg16_bn"`` is ``"VGG16 BN"``."""
+    prefix = max((known for known in FAMILIES if model_id.startswith(known)), key=len, default="")
+    rest = DECIMAL.sub(r"\1.\2", model_id.removeprefix(prefix)).strip("_").replace("_", " ")
+    for part, shown in (("bn", "BN"), ("gf", " GF"), ("mf", " MF")):
+        rest = rest.replace(part, shown)
+    if prefix == "regnet":
+        rest = rest[:1].upper() + rest[1:]
+    glue = " " if rest and (prefix not in CLOSE or "." in rest) and prefix != "regnet" else ""
+    return FAMILIES.get(prefix, "") + glue + rest
 
 
 def builder(model_id: str) -> Callable[[], nn.Module]:
-    """A function that builds the untrained network, without the heads that only training uses."""
+    """Return a function that builds the untrained network, without training's extra heads."""
 
     def build() -> nn.Module:
         import torchvision.models as zoo
@@ -128,7 +126,7 @@ def builder(model_id: str) -> Callable[[], nn.Module]:
 
 
 def zoo_blueprint(model_id: str, patience: Patience | None = None) -> Blueprint:
-    """The blueprint of a torchvision model.
+    """Return the blueprint of a torchvision model.
 
     Parameters
     ----------
@@ -165,7 +163,7 @@ def zoo_blueprint(model_id: str, patience: Patience | None = None) -> Blueprint:
 def fetch_state(
     file: WeightFile, progress: ProgressCallback | None = None, patience: Patience | None = None
 ) -> State:
-    """The state_dict of a public weight file; a cached file that cannot be read is fetched again.
+    """Return the state_dict of a public file; a cached one that cannot be read is fetched again.
 
     Raises
     ------
@@ -182,7 +180,7 @@ def fetch_state(
 
 
 def read_state(path: Path) -> State:
-    """The state_dict in a file that torch saved, without running any code from it.
+    """Return the state_dict in a file that torch saved, without running any code from it.
 
     Raises
     ------
@@ -197,4 +195,6 @@ def read_state(path: Path) -> State:
         raise ModelError(f"The weight file {path.name} cannot be read; delete it.") from error
     if not isinstance(state, dict) or not state:
         raise ModelError(f"The weight file {path.name} holds no weights; delete it.")
-    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    found = OrderedDict((k, v) for k, v in state.items() if isinstance(v, torch.Tensor))
+    found._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]
+    return found

@@ -58,7 +58,9 @@ def test_one_channel_is_luminance() -> None:
     image = picture(300, 300)
     red, green, blue = (np.asarray(frontend.view(b), float) for b in image.split())
     luminance = frontend.denormalise(frontend(image))[0, 0].numpy() * 255
-    assert np.abs(luminance - (0.299 * red + 0.587 * green + 0.114 * blue)).max() < 1.6
+    assert (
+        np.abs(luminance - (0.299 * red + 0.587 * green + 0.114 * blue)).max() < 2.1
+    )  # three roundings
     assert frontend.mean[0] == pytest.approx(0.299 * 0.485 + 0.587 * 0.456 + 0.114 * 0.406)
 
 
@@ -109,7 +111,7 @@ def test_view_and_to_image_show_the_same() -> None:
     for channels in (1, 3, 4):
         frontend = IMAGENET.for_channels(channels)
         image = picture(280, 250)
-        assert np.array_equal(frontend.view(image), frontend.to_image(frontend(image)))
+        assert frontend.view(image).tobytes() == frontend.to_image(frontend(image)).tobytes()
 
 
 def test_to_image_refuses_another_number_of_channels() -> None:

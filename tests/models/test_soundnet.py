@@ -15,6 +15,7 @@ from cnnvis_core.errors import ModelError
 from cnnvis_core.inputs.clip import Clip
 from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.models.soundnet import SoundNet, split, window_weights
+from training.make_clips import CLIPS, RATE, STEP, make
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "assets" / "models" / "soundnet-esc10.safetensors"
@@ -171,6 +172,15 @@ def test_the_two_halves_of_the_joined_sample(shipped, frontend, card):
     for part, name in ((clip.samples[:half], "rain"), (clip.samples[half:], "clock tick")):
         p = probabilities(shipped, frontend(Clip(np.tile(part, 2), clip.sample_rate)))[0]
         assert card["classes"][int(p.argmax())] == name
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_samples_are_what_the_script_makes(name):
+    samples, rate = sf.read(ROOT / "assets" / "samples" / f"{name}.flac", dtype="float64")
+    assert rate == RATE
+    assert 0.01 < np.sqrt(np.mean(samples**2)) < 0.3
+    # Another processor's Fourier transform may round a sample to the neighbouring step.
+    np.testing.assert_allclose(samples, make(name), atol=1.01 * STEP)
 
 
 def test_survives_another_rate_and_level(shipped, frontend, card):

@@ -45,9 +45,7 @@ def test_averages_equal_brute_force(shape):
 def test_disjoint_patches_rebuild_the_values():
     grid = Grid(pixel_axis(12, 3, 3), pixel_axis(8, 2, 2))
     values = np.arange(16, dtype=np.float32).reshape(4, 4)
-    np.testing.assert_allclose(
-        grid.average(values), np.kron(values, np.ones((3, 2))), atol=1e-5
-    )
+    np.testing.assert_allclose(grid.average(values), np.kron(values, np.ones((3, 2))), atol=1e-5)
 
 
 @pytest.mark.parametrize("counts", [(1, 1), (1, 9), (5, 3), (17, 30), (64, 64)])

@@ -47,7 +47,9 @@ def captum_heatmap(model, x, target, patch, stride, fill_tensor, score):
 def test_equals_captum(size, patch, stride, score):
     model = picture_model(small_network(), size)
     x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
-    black = ((0 - torch.tensor(model.frontend.mean)) / torch.tensor(model.frontend.std)).view(1, 3, 1, 1)
+    black = ((0 - torch.tensor(model.frontend.mean)) / torch.tensor(model.frontend.std)).view(
+        1, 3, 1, 1
+    )
     expected = captum_heatmap(model, x, 2, patch, stride, black.expand_as(x), score)
     found = run(occlude(model, x, 2, patch, stride, "black", score))
     np.testing.assert_allclose(found.heatmap, expected, atol=1e-5)
@@ -139,7 +141,9 @@ def test_gray_and_depth_networks(channels):
     x = torch.randn(1, channels, 32, 32)
     found = run(occlude(model, x, 0, 8, 8, (1.0, 0.0, 0.0)))
     assert found.drop.shape == (4, 4)
-    red = model.frontend.denormalise(occluder_for(model, x, 32, 32, (1.0, 0.0, 0.0)).covered([(0, 0)]))
+    red = model.frontend.denormalise(
+        occluder_for(model, x, 32, 32, (1.0, 0.0, 0.0)).covered([(0, 0)])
+    )
     if channels == 1:
         np.testing.assert_allclose(red, 0.299, atol=1e-5)
     else:

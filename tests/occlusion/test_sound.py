@@ -92,7 +92,7 @@ def test_a_mask_and_a_patch_over_the_same_place_agree(model):
     low, high = tone(500), tone(2500)
     occluder = occluder_for(model, clip_of(low + high), (1000.0, None), (1000.0, None))
     centres = occluder.frontend.mel_centres_hz()
-    mask = np.repeat(((centres >= 1500))[:, None], occluder.clean().shape[-1], 1)
+    mask = np.repeat((centres >= 1500)[:, None], occluder.clean().shape[-1], 1)
     heard = occluder.masked_samples(mask).numpy()
     inner = slice(HALF_WINDOW * 4, -HALF_WINDOW * 4)
     assert decibels(heard[inner] - low[inner], high[inner]) < -40
