@@ -77,11 +77,9 @@ with results:
     if outcome.value is None:
         st.stop()
     found: Occlusion = outcome.value
-    view.draw_map(canvas, found, opacity)
+    cell = view.draw_result(canvas, found, opacity, key=f"map-{hash(key)}")
     view.draw_caption(picture, found)
-
-    st.subheader("Every position")
-    view.draw_positions(found, key=f"grid-{hash(key)}", opacity=opacity)
+    view.draw_positions(found, cell, key=f"grid-{hash(key)}")
     view.draw_extras(found)
 
     faithful = st.expander(

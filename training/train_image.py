@@ -130,8 +130,9 @@ def main() -> None:
     x_val, y_val = decode("val")
     model = ResNet64()
     if arguments.start:
+        halves = load_file(arguments.start)
         model.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in load_file(arguments.start).items()}
+            {name: v.float() if v.is_floating_point() else v for name, v in halves.items()}
         )
     average = copy.deepcopy(model).eval()
     weights = [p for p in model.parameters() if p.ndim > 1]

@@ -12,8 +12,8 @@ from cnnvis_core.errors import InputError
 
 SOUNDS = Path(__file__).resolve().parents[2] / "assets" / "samples"
 
-# Package, file and title. scikit-image's own notes name Stefan van der Walt's cat (CC0), Rachel
-# Michetti's coffee (CC0) and SpaceX's rocket (CC0); scikit-learn's the temple (CC BY 2.0).
+_OPENING = "rooster"  # one loud event in five seconds: a map with something to find
+# Package, file and title; the packages' own notes name the photographers.
 _PICTURES = {
     "cat": ("skimage", "data/chelsea.png", "Cat"),
     "coffee": ("skimage", "data/coffee.png", "Coffee"),
@@ -67,7 +67,9 @@ def samples(modality: Literal["image", "audio"]) -> tuple[Sample, ...]:
     if modality == "audio":
         return tuple(
             Sample(path.stem, path.stem.replace("_", " ").capitalize(), "audio", path)
-            for path in sorted(SOUNDS.glob("*.flac"))
+            for path in sorted(
+                SOUNDS.glob("*.flac"), key=lambda path: (path.stem != _OPENING, path.stem)
+            )
         )
     found = (
         Sample(name, title, "image", Path(str(files(package).joinpath(file))))

@@ -83,6 +83,9 @@ def accuracy_text(accuracy: object) -> str:
     if isinstance(accuracy, Mapping) and {"top1", "top5", "on"} <= accuracy.keys():
         figures = f"top-1 {accuracy['top1']:.1f} %, top-5 {accuracy['top5']:.1f} %"
         return f"{figures} on {accuracy['on']}"
+    if isinstance(accuracy, Mapping) and {"mean", "folds", "on"} <= accuracy.keys():
+        figures = f"{accuracy['mean']:.1f} %, mean of {len(accuracy['folds'])} folds"
+        return f"{figures}, on {accuracy['on']}"
     return plain_text(accuracy)
 
 

@@ -154,4 +154,4 @@ def _facts(model: Model) -> None:
         f"**Parameters** {parameters / 1e6:.1f} million  \n**Device** {model.device}"
     )
     if model.card.accuracy:
-        st.caption(f"**Accuracy** {model.card.accuracy}")
+        st.caption(f"**Accuracy** {model.card.accuracy.split(' on ')[0].rstrip(',')}")

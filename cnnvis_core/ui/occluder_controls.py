@@ -95,7 +95,13 @@ def picture_settings(model: Model) -> OccluderSettings:
 def sound_settings(clip: Clip, nyquist: float) -> OccluderSettings:
     """Draw the controls for a sound."""
     label = st.segmented_control(
-        "Cover", list(_MODES), default="Time", required=True, key="cover", bind="query-params"
+        "Cover",
+        list(_MODES),
+        default="Time",
+        required=True,
+        key="cover",
+        bind="query-params",
+        wrap=True,
     )
     mode: Any = _MODES[label]
     (band, seconds), _ = default_sound_patch(mode, clip.seconds)

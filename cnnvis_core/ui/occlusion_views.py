@@ -33,7 +33,12 @@ class OcclusionView(Protocol):
     def draw_caption(self, canvas: DeltaGenerator, found: Occlusion) -> None:
         """Say what was measured, in which unit."""
 
-    def draw_positions(self, found: Occlusion, key: str, opacity: float) -> None:
+    def draw_result(
+        self, canvas: DeltaGenerator, found: Occlusion, opacity: float, key: str
+    ) -> Cell | None:
+        """Draw the final map; return the cell that was chosen on it, if that can be done."""
+
+    def draw_positions(self, found: Occlusion, cell: Cell | None, key: str) -> None:
         """Draw every position with its numbers, and the covered input of the chosen one."""
 
     def draw_extras(self, found: Occlusion) -> None:
@@ -114,9 +119,16 @@ class PictureView:
         unseen = " The network does not see the gray border." if cut else ""
         canvas.caption(_measured(found) + unseen)
 
-    def draw_positions(self, found: Occlusion, key: str, opacity: float) -> None:
+    def draw_result(
+        self, canvas: DeltaGenerator, found: Occlusion, opacity: float, key: str
+    ) -> Cell | None:
+        """Draw the picture under its map; tiles are chosen on the grid below."""
+        self.draw_map(canvas, found, opacity)
+        return None
+
+    def draw_positions(self, found: Occlusion, cell: Cell | None, key: str) -> None:
         """Draw the grid and, beside it, the covered picture of the chosen tile."""
-        del opacity  # the grid is opaque
+        st.subheader("Every position")
         left, right = st.columns([1.2, 1], gap="medium")
         with left:
             event = st.altair_chart(
@@ -126,7 +138,7 @@ class PictureView:
                 key=key,
                 alt=f"Grid of {found.grid.shape[0]} by {found.grid.shape[1]} drops",
             )
-        cell = _chosen_cell(event, found)
+        cell = _chosen_cell(event, found) or cell
         with right:
             if cell is None:
                 st.caption("Numbers under the pointer. Choose a tile to see that covered picture.")
@@ -192,18 +204,25 @@ class SoundView:
         with canvas:
             self._play(self.occluder.samples, "The sound as the network is given it")
 
-    def draw_positions(self, found: Occlusion, key: str, opacity: float) -> None:
-        """Draw the map with every place to be chosen, and play the sound without that place."""
-        event = st.altair_chart(
+    def draw_result(
+        self, canvas: DeltaGenerator, found: Occlusion, opacity: float, key: str
+    ) -> Cell | None:
+        """Draw the map with every place to be chosen."""
+        event = canvas.altair_chart(
             charts.spectrogram(*self._levels(), found, opacity),
             width="stretch",
             on_select="rerun",
             key=key,
             alt=f"{len(found.grid)} places of the spectrogram, to be chosen",
         )
-        cell = _chosen_cell(event, found)
+        return _chosen_cell(event, found)
+
+    def draw_positions(self, found: Occlusion, cell: Cell | None, key: str) -> None:
+        """Draw and play the sound without the chosen place."""
         if cell is None:
-            st.caption("Numbers under the pointer. Choose a place to hear the sound without it.")
+            st.caption(
+                "Numbers under the pointer. Choose a place on the map to hear the sound without it."
+            )
             return
         samples = self.occluder.covered_samples(cell)
         left, right = st.columns([1, 1.4], gap="medium", vertical_alignment="center")
