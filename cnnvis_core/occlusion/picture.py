@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.transforms.functional import gaussian_blur
 
 from cnnvis_core.errors import InputError
 from cnnvis_core.models.model import Model
@@ -139,6 +138,8 @@ def _replacement(model: Model, x: torch.Tensor, fill: PictureFill) -> tuple[torc
     if isinstance(fill, str) and fill in _PLAIN:
         return ((_PLAIN[fill] - mean) / std).expand_as(x), fill
     if fill == "blur":
+        from torchvision.transforms.functional import gaussian_blur
+
         sigma = max(x.shape[2:]) / 20
         kernel = [min(2 * int(3 * sigma) + 1, 2 * ((side - 1) // 2) + 1) for side in x.shape[:1:-1]]
         return (gaussian_blur(picture, kernel, [sigma, sigma]) - mean) / std, "blur"

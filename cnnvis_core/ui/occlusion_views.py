@@ -69,7 +69,7 @@ def _numbers(found: Occlusion, cell: Cell) -> str:
     drop = float(found.drop[cell])
     return (
         f"Covered here, the {found.score} of “{found.class_name}” goes from "
-        f"{found.baseline:.3f} to {found.baseline - drop:.3f} (drop {drop:+.3f})."
+        f"{found.baseline:.4f} to {found.baseline - drop:.4f} (drop {drop:+.4f})."
     )
 
 

@@ -39,12 +39,15 @@ def clip() -> bytes:
 
 
 def upload(page: Page, name: str, kind: str, data: bytes) -> None:
-    page.locator("input[type=file]").first.set_input_files(
+    page.locator("[data-testid=stMain] input[type=file]").set_input_files(
         {"name": name, "mimeType": kind, "buffer": data}
     )
 
 
 def wait_for_map(page: Page) -> None:
+    """Wait for the end of the run, then for what it has drawn; stale elements look the same."""
+    page.wait_for_timeout(300)
+    expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_visible()
     expect(page.get_by_text(GRID)).to_be_visible()
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
@@ -91,11 +94,10 @@ def test_a_photo_is_analysed_and_a_tile_shows_the_covered_picture(server, visito
     expect(page.get_by_text(re.compile("turned|rotated|upright", re.IGNORECASE))).to_be_visible()
     wait_for_map(page)
     expect(page.locator(MAP)).to_be_visible()
-    grid = page.locator("[data-testid=stVegaLiteChart] canvas").last
-    charts = page.locator("[data-testid=stVegaLiteChart]")
-    charts.nth(1).locator("canvas").click(position={"x": 200, "y": 150})
+    grid = page.locator("[data-testid=stVegaLiteChart]").nth(1)
+    grid.scroll_into_view_if_needed()
+    grid.locator("canvas, svg").first.click(position={"x": 200, "y": 150})
     expect(page.get_by_text(re.compile("Covered here, the probability"))).to_be_visible()
-    assert grid is not None
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV").click()
     table = download.value.path().read_text().splitlines()

@@ -1,0 +1,1 @@
+"""cnnvis against its peers, side by side in one run."""
