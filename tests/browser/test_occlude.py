@@ -16,6 +16,7 @@ from cnnvis_core.inputs.samples import samples
 expect.set_options(timeout=90_000)
 
 MAP = "img[alt*='places that support']"
+IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
 GRID = "Numbers under the pointer"
 
 
@@ -47,7 +48,7 @@ def upload(page: Page, name: str, kind: str, data: bytes) -> None:
 def wait_for_map(page: Page) -> None:
     """Wait for the end of the run, then for what it has drawn; stale elements look the same."""
     page.wait_for_timeout(300)
-    expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_visible()
+    expect(page.locator(IDLE)).to_be_visible()
     expect(page.get_by_text(GRID)).to_be_visible()
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
@@ -98,6 +99,8 @@ def test_a_photo_is_analysed_and_a_tile_shows_the_covered_picture(server, visito
     grid.scroll_into_view_if_needed()
     grid.locator("canvas, svg").first.click(position={"x": 200, "y": 150})
     expect(page.get_by_text(re.compile("Covered here, the probability"))).to_be_visible()
+    page.wait_for_timeout(300)
+    expect(page.locator(IDLE)).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV").click()
     table = download.value.path().read_text().splitlines()
