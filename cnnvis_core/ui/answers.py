@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cnnvis_core.models import Model
 from cnnvis_core.render.charts import top_classes
 
+# Labels never change with the input: Streamlit keeps a choice, and the address bar, by its label.
 OWN_ANSWER = "the network's answer"
 
 
@@ -33,12 +34,11 @@ def choose_class(model: Model, answer: NDArray[np.float32]) -> int:
     label = st.selectbox(
         "Class to explain",
         [OWN_ANSWER, *order],
-        format_func=lambda name: f"{order[0]} (its answer)" if name == OWN_ANSWER else name,
         key="class",
         bind="query-params",
         help="The strongest classes come first; type to search all of them.",
     )
-    return labels.index(order[0] if label == OWN_ANSWER else label)
+    return labels.index(label if label in labels else order[0])
 
 
 def draw_top(model: Model, answer: NDArray[np.float32], target: int, key: str) -> None:

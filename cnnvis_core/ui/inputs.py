@@ -11,8 +11,10 @@ import streamlit as st
 from cnnvis_core.errors import InputError
 from cnnvis_core.inputs import decode_image, read_audio
 from cnnvis_core.inputs.samples import Sample, samples
+from cnnvis_core.render.pictures import fit
 
 Modality = Literal["image", "audio"]
+SHOWN_SIDE = 900  # pixels; the page is hardly ever wider
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,28 +31,31 @@ class Chosen:
         The input.
     notes : tuple of str
         What was changed on the way in.
+    shown : PIL image or None
+        A picture at the size of the page, made once; None for sound.
     """
 
     key: str
     name: str
     item: Any
     notes: tuple[str, ...]
+    shown: Any = None
 
 
 # Keyed by the hash of all bytes: Streamlit's own hash of an image looks at a sample of it.
 @st.cache_resource(scope="session", max_entries=4, show_spinner=False)
-def _read(modality: Modality, digest: str, _data: bytes) -> tuple[object, tuple[str, ...]]:
+def _read(modality: Modality, digest: str, _data: bytes) -> tuple[Any, tuple[str, ...], Any]:
     if modality == "image":
         picture = decode_image(_data)
-        return picture.image, picture.notes
+        return picture.image, picture.notes, fit(picture.image, SHOWN_SIDE)
     clip = read_audio(_data)
-    return clip, clip.notes
+    return clip, clip.notes, None
 
 
 def _chosen(modality: Modality, data: bytes, name: str) -> Chosen:
     digest = hashlib.sha256(data).hexdigest()
-    item, notes = _read(modality, digest, data)
-    return Chosen(digest, name, item, notes)
+    item, notes, shown = _read(modality, digest, data)
+    return Chosen(digest, name, item, notes, shown)
 
 
 def sample_input(sample: Sample) -> Chosen:

@@ -53,11 +53,6 @@ def size_text(count: int) -> str:
     return f"{count / 2**20:.0f} MB" if count >= 2**20 else f"{count / 2**10:.0f} kB"
 
 
-def _label(card: ModelCard) -> str:
-    mark = "" if card.available_offline else f" · {size_text(card.bytes)} to download"
-    return card.title + mark
-
-
 def _download(card: ModelCard) -> None:
     """Ask before fetching weights, then fetch them with a bar and a Cancel button."""
     st.info(
@@ -94,12 +89,13 @@ def choose_model() -> Choice:
         model_id = st.selectbox(
             "Model",
             list(found),
-            format_func=lambda name: _label(found[name]) if name in found else name,
+            format_func=lambda name: found[name].title if name in found else name,
             key=f"model-{KINDS[kind]}",
             bind="query-params",
-            help="Models without a size to download work offline. Type to search.",
+            help="The first ones work offline; the others say what they would download. "
+            "Type to search.",
         )
-    card = found[model_id]
+    card = found.get(model_id) or next(iter(found.values()))
     try:
         if not card.available_offline:
             _download(card)

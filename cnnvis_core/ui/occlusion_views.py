@@ -18,7 +18,7 @@ from cnnvis_core.render.files import wav
 from cnnvis_core.render.pictures import fit, outlined, overlay, png
 from cnnvis_core.render.spectrogram import spectrogram_picture
 from cnnvis_core.ui.answers import draw_top, probabilities
-from cnnvis_core.ui.inputs import Chosen
+from cnnvis_core.ui.inputs import SHOWN_SIDE, Chosen
 
 
 class OcclusionView(Protocol):
@@ -90,24 +90,28 @@ class PictureView:
     occluder: PictureOccluder
 
     def _overlay(self, found: Occlusion, opacity: float, side: int) -> Image.Image:
-        picture = fit(self.chosen.item, side)
+        small = self.chosen.shown
+        picture = small if side <= SHOWN_SIDE else fit(self.chosen.item, side)
         box = self.model.frontend.crop_box(picture.size)  # type: ignore[attr-defined]
         limit = symmetric_limit(found.drop)
         return overlay(picture, found.heatmap, box, limit, opacity, side)
 
     def draw_plain(self, canvas: DeltaGenerator) -> None:
         """Draw the picture alone."""
-        picture = fit(self.chosen.item, 900)
         canvas.image(
-            picture, width="stretch", output_format="PNG", alt="The picture, without a map"
+            self.chosen.shown,
+            width="stretch",
+            output_format="JPEG",
+            alt="The picture, without a map",
         )
 
     def draw_map(self, canvas: DeltaGenerator, found: Occlusion, opacity: float) -> None:
-        """Draw the picture under its map."""
+        """Draw the picture under its map; a preview coarsely and at once."""
+        final = bool(found.measured.all())
         canvas.image(
-            self._overlay(found, opacity, 900),
+            self._overlay(found, opacity, SHOWN_SIDE if final else 480),
             width="stretch",
-            output_format="PNG",
+            output_format="PNG" if final else "JPEG",
             alt=f"The picture; places that support {found.class_name} are orange, "
             "places that oppose it blue",
         )

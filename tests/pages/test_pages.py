@@ -109,3 +109,13 @@ def test_a_model_that_is_not_here_says_so_and_waits():
     assert any("not on this machine yet" in info.value for info in app.info)
     assert any(button.label.startswith("Download") for button in app.button)
     assert not app.exception
+
+
+def test_another_sample_brings_its_own_answer():
+    app = open_page("occlude")
+    first = heading(app)
+    control = next(p for p in app.button_group if p.key == "sample-image")
+    control.set_value("coffee").run()
+    assert not app.exception
+    assert heading(app) != first
+    assert "espresso" in heading(app)
