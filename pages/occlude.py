@@ -99,23 +99,20 @@ with results:
                 curves_key, lambda: faithfulness(model, occluder, found), "Measuring"
             ).value
             if curves is not None:
-                down, up = st.columns(2)
-                down.altair_chart(
-                    faithfulness_curves(curves, covered=True),
-                    alt=f"Deletion curve, area {curves.deletion_area:.2f}",
-                )
-                down.caption(
-                    f"Deletion area {curves.deletion_area:.3f}, at random "
-                    f"{curves.random_deletion_area:.3f} (lower is better)"
-                )
-                up.altair_chart(
-                    faithfulness_curves(curves, covered=False),
-                    alt=f"Insertion curve, area {curves.insertion_area:.2f}",
-                )
-                up.caption(
-                    f"Insertion area {curves.insertion_area:.3f}, at random "
-                    f"{curves.random_insertion_area:.3f} (higher is better)"
-                )
+                areas = {
+                    "Deletion": (curves.deletion_area, curves.random_deletion_area, "lower"),
+                    "Insertion": (curves.insertion_area, curves.random_insertion_area, "higher"),
+                }
+                for column, (name, (area, chance, better)) in zip(
+                    st.columns(2), areas.items(), strict=True
+                ):
+                    column.altair_chart(
+                        faithfulness_curves(curves, covered=name == "Deletion"),
+                        alt=f"{name} curve, area {area:.2f}",
+                    )
+                    column.caption(
+                        f"{name} area {area:.3f}, at random {chance:.3f} ({better} is better)"
+                    )
 
     with st.container(horizontal=True):
         stem = f"occlusion-{model.card.id}-{chosen.name}"

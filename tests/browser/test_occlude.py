@@ -105,6 +105,10 @@ def test_a_photo_is_analysed_and_a_tile_shows_the_covered_picture(server, visito
         page.get_by_role("button", name="CSV").click()
     table = download.value.path().read_text().splitlines()
     assert len(table) == 1 + 14 * 14
+    page.get_by_text("How faithful is this map?").click()
+    for name in ("Deletion", "Insertion"):
+        measured = page.get_by_text(re.compile(rf"{name} area 0\.\d+, at random 0\.\d+"))
+        expect(measured).to_be_visible()
     nothing_broke(page)
 
 
