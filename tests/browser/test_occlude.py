@@ -125,6 +125,39 @@ def test_a_clip_is_analysed_and_can_be_heard(server, visitor):
     nothing_broke(page)
 
 
+def test_the_camera_s_picture_is_analysed(server, visitor):
+    page = visitor()
+    page.context.grant_permissions(["camera", "microphone"])
+    page.goto(f"{server.url}/occlude?fill=Black")
+    wait_for_map(page)
+    heading = page.get_by_role("heading", name=re.compile("What carries"))
+    before = heading.inner_text()
+    page.get_by_text("Use the camera").click()
+    page.get_by_role("button", name="Take Photo").click()
+    expect(heading).not_to_have_text(before)
+    wait_for_map(page)
+    nothing_broke(page)
+
+
+@pytest.mark.skipif(not samples("audio"), reason="no audio samples in assets")
+def test_a_recording_is_analysed(server, visitor):
+    page = visitor()
+    page.context.grant_permissions(["camera", "microphone"])
+    page.goto(f"{server.url}/occlude?kind=Sound")
+    wait_for_map(page)
+    positions = page.get_by_text(re.compile(r"\d+ positions"))
+    before = positions.inner_text()
+    page.get_by_text("Use the microphone").click()
+    recorder = page.locator("[data-testid=stAudioInput] button").first
+    recorder.click()
+    page.wait_for_timeout(2500)
+    recorder.click()
+    # A recording of another length than the sample has another number of places.
+    expect(positions).not_to_have_text(before)
+    wait_for_map(page)
+    nothing_broke(page)
+
+
 def test_cancel_stops_keeps_the_preview_and_leaves_no_hook(server, visitor):
     page = visitor()
     page.goto(f"{server.url}/occlude?patch64=3&stride64=1")
