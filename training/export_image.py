@@ -37,6 +37,7 @@ def main() -> None:
         for name, tensor in state["average"].items()
     }
     save_file({name: tensor.contiguous() for name, tensor in halves.items()}, target)
+    target.chmod(0o644)  # safetensors writes it for the owner alone
 
     model = ResNet64()
     model.load_state_dict(
@@ -68,11 +69,12 @@ def main() -> None:
         "pictures are ImageNet's (research use)",
         "data": "Tiny ImageNet: 100,000 pictures of 200 classes at 64 x 64 pixels, re-encoded as "
         "WebP at quality 72.",
-        "training_command": f"python -m training.train_image --epochs {epochs} --rate 0.12 "
-        "--start STAGE1",
-        "training": "STAGE1 is the running average after 31 epochs on crops of 32 to 56 pixels (an "
-        f"earlier version of the same script, logged in image-stage1.csv); then {epochs} epochs at "
-        "64 pixels, logged in image.csv.",
+        "training_command": "python -m training.train_image",
+        "training": f"{epochs} epochs from random weights, on crops of 48, then 56, then 64 "
+        "pixels; stochastic gradient descent with one cosine cycle, label smoothing 0.1, random "
+        "crops, flips and brightness; at the end only shifts by whole pixels and flips, which "
+        "leave pictures as sharp as they are when they are named. The run was lengthened from 28 "
+        "to 31 epochs after epoch 19 and to 33 after epoch 29.",
         "accuracy": {
             "top1": round(top1, 2),
             "top5": round(top5, 2),

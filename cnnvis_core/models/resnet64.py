@@ -32,10 +32,9 @@ class BasicBlock(nn.Module):
 class ResNet64(nn.Module):
     """A residual network whose 7x7 first layer is worth looking at.
 
-    The stem halves the picture, a pooling halves it again, and every stage after the first halves
-    it once more: 32, 16, 8 and 4 positions a side for a 64-pixel picture. Every activation is a
-    module of its own and none works in place, so that hooks and gradient methods see what really
-    happened.
+    The stem and every stage after the first halve the map: 32, 16, 8 and 4 positions a side for a
+    64-pixel picture. Every activation is a module of its own and none works in place, so that
+    hooks and gradient methods see what really happened.
 
     Parameters
     ----------
@@ -53,15 +52,14 @@ class ResNet64(nn.Module):
         self,
         classes: int = 200,
         channels: int = 3,
-        widths: tuple[int, ...] = (64, 128, 256),
-        depths: tuple[int, ...] = (2, 2, 2),
+        widths: tuple[int, ...] = (32, 64, 128, 320),
+        depths: tuple[int, ...] = (1, 2, 2, 2),
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(channels, widths[0], 7, 2, 3, bias=False),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(),
-            nn.MaxPool2d(3, 2, 1),
         )
         stages: list[nn.Module] = []
         inputs = widths[0]

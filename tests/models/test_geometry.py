@@ -61,9 +61,9 @@ def front(name: str, count: int) -> Callable[[], nn.Module]:
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, tuple[str, ...]]] = {
     "alexnet": (front("alexnet", 13), 159, ("0", "3", "6", "12")),
     "resnet64": (
-        lambda: ResNet64(5, widths=(4, 6, 8)),
+        lambda: ResNet64(5, widths=(4, 6, 8), depths=(2, 2, 2)),
         97,
-        ("stem.0", "stem.3", "stages.0.1.relu2", "stages.1.0.shortcut.0", "stages.2.0.conv1"),
+        ("stem.0", "stages.0.1.relu2", "stages.1.0.shortcut.0", "stages.2.0.conv1"),
     ),
     "squeezenet": (front("squeezenet1_1", 8), 159, ("2", "4.expand3x3", "7.squeeze")),
     "mobilenet_v2": (
