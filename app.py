@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import cnnvis_core  # noqa: F401  # First and whole: two visitors at once must not import halves.
 from cnnvis_core.ui.navigation import route
 
 st.set_page_config(page_title="cnnvis", page_icon=":material/biotech:", layout="wide")

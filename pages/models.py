@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+import cnnvis_core  # noqa: F401  # First and whole: two visitors at once must not import halves.
 from cnnvis_core.ui.models import cards, choose_model
 from cnnvis_core.ui.navigation import ensure_router
 
@@ -14,7 +15,7 @@ st.markdown(
     "fetched once, when you first choose them. Each is loaded once and shared by all visitors."
 )
 
-model = choose_model().model
+model = choose_model()
 card = model.card
 
 st.subheader(card.title)
@@ -46,14 +47,14 @@ st.subheader("Catalogue")
 st.dataframe(
     pd.DataFrame(
         {
-            "id": entry.id,
             "title": entry.title,
-            "for": entry.modality,
             "offline": entry.available_offline,
             "MB": entry.bytes / 2**20,
+            "for": entry.modality,
             "classes": entry.classes,
             "accuracy": entry.accuracy,
             "licence": entry.licence,
+            "id": entry.id,
         }
         for entry in cards()
     ),

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+import cnnvis_core  # noqa: F401  # First and whole: two visitors at once must not import halves.
 from cnnvis_core.errors import CnnvisError
 from cnnvis_core.jobs import Job, Progress
 from cnnvis_core.occlusion import Occlusion, faithfulness, occlude, occluder_for
@@ -12,7 +13,7 @@ from cnnvis_core.ui.inputs import choose_input
 from cnnvis_core.ui.jobs import run_job
 from cnnvis_core.ui.models import choose_model
 from cnnvis_core.ui.navigation import ensure_router
-from cnnvis_core.ui.occluder_controls import occluder_settings
+from cnnvis_core.ui.occluder_controls import box_control, occluder_settings
 from cnnvis_core.ui.occlusion_views import view_for
 
 ensure_router()
@@ -23,9 +24,10 @@ st.markdown(
     "the answer: covering them lowered its score. **Blue** places spoke against it."
 )
 
-choice = choose_model()
-model = choice.model
-controls, results = st.columns([1, 2.8], gap="medium")
+model = choose_model()
+# On a phone columns stack: the map comes first, then the controls, then the details.
+results, controls = st.columns([2, 1], gap="medium")
+details = st.container()
 
 try:
     with controls:
@@ -33,27 +35,31 @@ try:
         x = model.preprocess(chosen.item)
         answer = probabilities(model, x)
         target = choose_class(model, answer)
-        settings = occluder_settings(model, chosen.item)
+        part = box_control(model, chosen.item)
+        settings = occluder_settings(model, chosen.item, part)
         subject = x if model.modality == "image" else chosen.item
         occluder = occluder_for(model, subject, **settings.arguments())
-        st.caption(f"{len(occluder.grid):,} positions")
+        st.caption(f"{int(occluder.grid.inside(settings.box).sum()):,} positions")
 except CnnvisError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()
 
-key = (choice.key, chosen.key, target, settings)
+key = (model.card.id, chosen.key, target, settings)
 view = view_for(model, chosen, occluder)
 
 
 def start() -> Job[Occlusion, Occlusion]:
     """The job that the settings ask for."""
-    return occlude(model, subject, target, score=settings.score, **settings.arguments())
+    return occlude(model, subject, target, **settings.arguments(), **settings.measuring())
 
 
 with results:
     st.subheader(f"What carries “{model.classes[target]}”?")
     status = st.container()
-    picture, bars = st.columns([1.5, 1], gap="medium")
+    # In a row where there is room for both.
+    with st.container(horizontal=True):
+        picture = st.container(width=view.width)
+        bars = st.container()
     with picture:
         canvas = st.empty()
         opacity = st.slider(
@@ -77,9 +83,19 @@ with results:
     if outcome.value is None:
         st.stop()
     found: Occlusion = outcome.value
-    cell = view.draw_result(canvas, found, opacity, key=f"map-{hash(key)}")
+    drawn = view.draw_result(canvas, found, opacity, key=f"map-{hash(key)}")
     view.draw_caption(picture, found)
-    view.draw_positions(found, cell, key=f"grid-{hash(key)}")
+
+# A place that was chosen on the map is heard right below it; a grid of its own needs room.
+with results if model.modality == "audio" else details:
+    drawn = view.draw_positions(found, drawn, key=f"grid-{hash(key)}")
+    if drawn.box is not None:
+        st.button(
+            "Measure only inside this box", icon=":material/crop_free:", on_click=part.take,
+            args=(drawn.box,),
+        )  # fmt: skip
+
+with details:
     view.draw_extras(found)
 
     faithful = st.expander(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -9,6 +13,23 @@ from cnnvis_core.models.card import ModelCard
 from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.preprocessing import ImageFrontend
+
+
+def torch_file(content: object, **options: Any) -> bytes:
+    """What ``torch.save`` writes."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **options)
+    return buffer.getvalue()
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return Path.write_text, (self.path, "executed")
 
 
 def small_network(channels: int = 3, classes: int = 5, seed: int = 0) -> nn.Module:
@@ -55,3 +76,18 @@ def sound_model(module: nn.Module, classes: int = 5) -> Model:
         (1, 16, 63),
         sound_frontend(),
     )
+
+
+def lively(module: nn.Module, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
+    """The network in eval mode, its batch norms with the statistics of a few pictures of noise.
+
+    With those it was born with, what a patch changes fades away on its path through the network.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    noise = torch.randn(4, *shape, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        module(noise)
+    return module.eval().requires_grad_(False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Literal, Protocol
 
 import torch
@@ -10,6 +12,8 @@ from torch import nn
 
 from cnnvis_core.errors import ModelError
 from cnnvis_core.models.card import Modality, ModelCard
+from cnnvis_core.models.graph import Graph, record
+from cnnvis_core.models.simplify import simplify
 
 ScoreKind = Literal["probability", "logit"]
 
@@ -127,9 +131,21 @@ class Model:
                 f"{self.card.title} cannot take an input of shape {tuple(x.shape[1:])}; "
                 f"it expects {self.input_shape}."
             ) from error
+        return self.as_score(logits, kind)
+
+    def as_score(self, logits: torch.Tensor, kind: ScoreKind) -> torch.Tensor:
+        """Probabilities or logits (N, classes) of logits (N, classes)."""
         if kind == "logit":
             return logits
         return logits.softmax(1) if self.exclusive else logits.sigmoid()
+
+    @cached_property
+    def graph(self) -> Callable[[tuple[int, ...]], Graph]:
+        """The forward pass as a list of operations, for inputs of a shape (C, H, W).
+
+        Kept while the model lives, for the last few shapes; raises `UntraceableError`.
+        """
+        return lru_cache(maxsize=4)(lambda shape: simplify(record(self.module, shape)))
 
     def predict(self, x: torch.Tensor) -> torch.Tensor:
         """Probabilities (N, classes) of inputs (N, C, H, W)."""

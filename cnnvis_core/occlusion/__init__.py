@@ -2,7 +2,7 @@
 
 from cnnvis_core.occlusion.engine import occlude, occluder_for
 from cnnvis_core.occlusion.faithfulness import Faithfulness, faithfulness, top_share
-from cnnvis_core.occlusion.grid import Axis, Grid
+from cnnvis_core.occlusion.grid import Axis, Box, Grid
 from cnnvis_core.occlusion.occluder import Occluder
 from cnnvis_core.occlusion.picture import PICTURE_FILLS, PictureOccluder, default_patch
 from cnnvis_core.occlusion.result import Occlusion
@@ -17,6 +17,7 @@ __all__ = [
     "PICTURE_FILLS",
     "SOUND_FILLS",
     "Axis",
+    "Box",
     "Faithfulness",
     "Grid",
     "Occluder",

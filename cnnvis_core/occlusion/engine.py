@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cnnvis_core.errors import InputError
 from cnnvis_core.inputs.clip import Clip
 from cnnvis_core.jobs import Job, Step
 from cnnvis_core.models.model import Model, ScoreKind
+from cnnvis_core.occlusion import survey as plans
+from cnnvis_core.occlusion.choice import Engine, EngineChoice
+from cnnvis_core.occlusion.grid import Box
 from cnnvis_core.occlusion.occluder import Occluder
 from cnnvis_core.occlusion.picture import PictureFill, picture_occluder
 from cnnvis_core.occlusion.result import Occlusion
 from cnnvis_core.occlusion.sound import Extent, SoundFill, sound_occluder
+from cnnvis_core.occlusion.survey import Survey
 
-Engine = Literal["auto", "full"]
 Size = int | tuple[int, int] | Extent
-
-_BATCH_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
-_LARGEST_BATCH = {"cpu": 32, "cuda": 256}
 
 
 def occluder_for(
@@ -46,6 +46,8 @@ def occlude(
     fill: PictureFill | SoundFill = None,
     score: ScoreKind = "probability",
     engine: Engine = "auto",
+    box: Box | None = None,
+    adaptive: bool = False,
 ) -> Job[Occlusion, Occlusion]:
     """Cover one place of the input after the other and measure what the answer loses.
 
@@ -72,8 +74,17 @@ def occlude(
         ``"noise"`` (white, as loud as the clip) or a level of white noise in dB full scale.
     score : {"probability", "logit"}
         What is measured.
-    engine : {"auto", "full"}
+    engine : {"auto", "full", "incremental"}
         ``"full"`` runs the whole network for every position, in batches of bounded memory.
+        ``"incremental"`` computes only what a patch changes, with the same answers but for
+        rounding; where the network cannot be followed, the full engine steps in and the result's
+        ``note`` says why. ``"auto"`` measures which of the two is quicker.
+    box : (top, left, bottom, right), optional
+        Measure only patches whose middle lies in it; in input pixels, for sound
+        (low Hz, start s, high Hz, end s).
+    adaptive : bool
+        An approximation: positions between others that agree are estimated, not measured (see
+        `survey.adaptive`). ``result.measured`` says which ones were measured.
 
     Returns
     -------
@@ -89,66 +100,59 @@ def occlude(
     """
     if score not in ("probability", "logit"):
         raise InputError(f"The score is 'probability' or 'logit', not {score!r}.")
-    if engine not in ("auto", "full"):
-        raise InputError(f"The engine is 'auto' or 'full', not {engine!r}.")
+    if engine not in ("auto", "full", "incremental"):
+        raise InputError(f"The engine is 'auto', 'full' or 'incremental', not {engine!r}.")
     index = None if target is None else model.class_index(target)
     occluder = occluder_for(model, x, patch, stride, fill)
-    return Job(_measure(model, occluder, index, score))
+    inside = occluder.grid.inside(box)
+    steps = occluder.grid.gapless_steps() if adaptive else None
+    return Job(_measure(model, occluder, index, score, engine, inside, steps))
 
 
 def _measure(
-    model: Model, occluder: Occluder, target: int | None, score: ScoreKind
+    model: Model,
+    occluder: Occluder,
+    target: int | None,
+    score: ScoreKind,
+    engine: Engine,
+    inside: NDArray[np.bool_],
+    steps: tuple[int, int] | None,
 ) -> Generator[Step[Occlusion], None, Occlusion]:
-    grid = occluder.grid
-    clean = occluder.clean()
-    scores = model.score(clean, score)[0]
-    index = int(scores.argmax()) if target is None else target
-    baseline = float(scores[index])
-    drop = np.zeros(grid.shape, np.float32)
-    measured = np.zeros(grid.shape, np.bool_)
+    clean = model.score(occluder.clean(), score)[0]
+    index = int(clean.argmax()) if target is None else target
+    baseline = float(clean[index])
+    survey = Survey(occluder.grid, inside)
+    choice = EngineChoice(model, occluder, engine)
 
     def so_far() -> Occlusion:
         return Occlusion(
-            grid.fill_gaps(drop, measured),
-            measured.copy(),
+            survey.filled(),
+            survey.measured.copy(),
+            survey.inside,
             baseline,
             index,
             model.classes[index],
             score,
-            grid,
-            "full",
+            survey.grid,
+            choice.used,
+            choice.note,
             occluder.fill,
         )
 
-    order = grid.coarse_first()
-    size = batch_size(model, clean.shape)
-    done = 0
-    while done < len(order):
-        cells = order[done : done + size]
-        try:
-            occluded = model.score(occluder.covered(cells), score)[:, index]
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-            size //= 2
-            continue
-        rows, cols = np.array(cells).T
-        drop[rows, cols] = (baseline - occluded.double()).float().cpu().numpy()
-        measured[rows, cols] = True
-        done += len(cells)
-        yield Step(done, len(order), so_far())
+    for cells in plans.exhaustive(survey) if steps is None else plans.adaptive(survey, steps):
+        done = 0
+        while done < len(cells):
+            batch = cells[done : done + choice.size()]
+            try:
+                logits = choice.logits(batch)
+            except torch.OutOfMemoryError:
+                if not choice.shrink():
+                    raise
+                continue
+            occluded = model.as_score(logits, score)[:, index]
+            survey.note(batch, (baseline - occluded.double()).float().cpu().numpy())
+            done += len(batch)
+            yield Step(survey.settled, survey.total, so_far())
+        if not cells:  # all that was left could be estimated
+            yield Step(survey.settled, survey.total, so_far())
     return so_far()
-
-
-def batch_size(model: Model, shape: torch.Size | tuple[int, ...]) -> int:
-    """How many inputs of a shape fit in a batch of bounded memory.
-
-    A forward pass holds about the input and the output of the widest layer and a working copy.
-    Small batches are quicker on a CPU, whose caches they fit.
-    """
-    kind = "cuda" if model.device.type == "cuda" else "cpu"
-    values = max([int(np.prod(layer.output_shape)) for layer in model.layers], default=0)
-    usual = int(np.prod(model.input_shape))
-    scale = int(np.prod(shape[1:])) / usual if usual else 1.0
-    bytes_each = 3 * 4 * max(values, 4 * usual) * max(1.0, scale)
-    return int(max(1, min(_LARGEST_BATCH[kind], _BATCH_BYTES[kind] // bytes_each)))

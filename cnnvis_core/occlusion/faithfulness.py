@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnnvis_core.jobs import Job, Step
 from cnnvis_core.models.model import Model
-from cnnvis_core.occlusion.engine import batch_size
+from cnnvis_core.occlusion.evaluators import batch_size
 from cnnvis_core.occlusion.occluder import Occluder
 from cnnvis_core.occlusion.result import Occlusion
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from cnnvis_core.errors import InputError
 
 Cell = tuple[int, int]
+Box = tuple[float, float, float, float]
 MAX_CELLS = 250_000
+RASTER = 32  # the whole stride of most networks
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,21 @@ class Axis:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def gapless_step(self) -> int:
+        """Largest power of two such that every so many patches still leave no gap."""
+        if len(self) == 1:
+            return 1
+        ratio = (self.ends[0] - self.starts[0]) / (self.starts[1] - self.starts[0])
+        return int(2 ** math.floor(math.log2(max(1.0, ratio + 1e-9))))
+
+    def within(self, start: float, end: float) -> NDArray[np.bool_]:
+        """Which patches have their middle from ``start`` to ``end``; the nearest if none has."""
+        middle = (np.array(self.starts) + np.array(self.ends)) / 2
+        found = (middle >= start) & (middle <= end)
+        if not found.any():
+            found[np.abs(middle - (start + end) / 2).argmin()] = True
+        return found
 
 
 def patch_starts(length: float, patch: float, stride: float, what: str = "patch") -> list[float]:
@@ -108,46 +125,75 @@ class Grid:
         (top, bottom), (left, right) = self.rows.spans[cell[0]], self.cols.spans[cell[1]]
         return top, left, bottom, right
 
+    def gapless_steps(self) -> tuple[int, int]:
+        """Coarsest raster, in rows and columns, powers of two, whose patches leave no gap."""
+        return self.rows.gapless_step(), self.cols.gapless_step()
+
     def coarse_first(self) -> list[Cell]:
-        """All cells, ordered so that any beginning covers the whole input, ever finer."""
+        """All cells, ordered so that any beginning covers the whole input, ever finer.
+
+        Among equally coarse ones, patches that lie alike on a raster of `RASTER` places follow
+        each other: behind strides of a network their changes are of one size.
+        """
         rows, cols = self.shape
-        level = _levels(rows)[:, None], _levels(cols)[None, :]
-        order = np.argsort(-np.minimum(*np.broadcast_arrays(*level)), axis=None, kind="stable")
+        # By each axis's own coarsest level, so that a single row of many columns works as well.
+        finer = [top_level(count) - levels(count) for count in (rows, cols)]
+        depth = np.maximum(finer[0][:, None], finer[1][None, :])
+        phases = [
+            np.array([start % RASTER for start, _ in axis.spans]) for axis in (self.rows, self.cols)
+        ]
+        phase = phases[0][:, None] * RASTER + phases[1][None, :]
+        order = np.lexsort((phase.ravel(), depth.ravel()))
         return [(int(i) // cols, int(i) % cols) for i in order]
 
-    def fill_gaps(
-        self, drop: NDArray[np.float32], measured: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        """Give each unmeasured cell the value of its nearest coarser cell (0 where none is)."""
-        filled = np.where(measured, drop, 0).astype(np.float32)
-        known = measured.copy()
-        rows, cols = np.indices(self.shape)
-        for level in range(1, _top_level(max(self.shape)) + 1):
-            parent = rows >> level << level, cols >> level << level
-            take = ~known & measured[parent]
-            filled[take] = drop[parent][take]
-            known |= take
-        return filled
+    def inside(self, box: Box | None) -> NDArray[np.bool_]:
+        """Which patches (rows, cols) have their middle in a box; the nearest one if none has.
 
-    def average(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        Parameters
+        ----------
+        box : (top, left, bottom, right) or None
+            In the axes' units; None stands for everything.
+
+        Raises
+        ------
+        InputError
+            If the box is empty or not four numbers.
+        """
+        if box is None:
+            return np.ones(self.shape, np.bool_)
+        try:
+            top, left, bottom, right = (float(v) for v in box)
+        except (TypeError, ValueError) as error:
+            raise InputError("A box is four numbers: top, left, bottom, right.") from error
+        if not (top < bottom and left < right):
+            raise InputError("The box is empty; its end must lie behind its start.")
+        rows, cols = self.rows.within(top, bottom), self.cols.within(left, right)
+        return rows[:, None] & cols[None, :]
+
+    def average(
+        self, values: NDArray[np.float32], counted: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
         """Map (H, W) in which each place has the mean of the values of the patches that cover it.
 
-        Places that no patch covers (padding behind the end of a clip) are 0.
+        Places that no patch covers are 0: padding behind the end of a clip, and what lies outside
+        of the patches that are ``counted`` (rows, cols), by default all.
         """
-        total = _spread(values.astype(np.float64), self.rows, self.cols)
-        count = _spread(np.ones(self.shape), self.rows, self.cols)
+        weight = np.ones(self.shape) if counted is None else counted.astype(np.float64)
+        total = _spread(values.astype(np.float64) * weight, self.rows, self.cols)
+        count = _spread(weight, self.rows, self.cols)
         return np.divide(total, count, out=np.zeros_like(total), where=count > 0.5).astype(
             np.float32
         )
 
 
-def _top_level(count: int) -> int:
+def top_level(count: int) -> int:
+    """How often a number of patches can be halved until about four remain."""
     return max(0, (count - 1).bit_length() - 2)
 
 
-def _levels(count: int) -> NDArray[np.int64]:
+def levels(count: int) -> NDArray[np.int64]:
     """How often each index can be halved, at most so often that about four patches remain."""
-    top = _top_level(count)
+    top = top_level(count)
     return np.array(
         [top if i == 0 else min(top, (i & -i).bit_length() - 1) for i in range(count)], np.int64
     )

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from cnnvis_core.occlusion.grid import Cell, Grid
+from cnnvis_core.occlusion.incremental.boxes import Change
 
 
 class Occluder(Protocol):
@@ -31,6 +32,10 @@ class Occluder(Protocol):
 
     def covered(self, cells: Sequence[Cell]) -> torch.Tensor:
         """The network's inputs (len(cells), C, H, W), each with one patch covered."""
+        ...
+
+    def changes(self, cells: Sequence[Cell]) -> Change | None:
+        """How those inputs differ from the clean one; None where none does."""
         ...
 
     def masked(self, cover: Sequence[NDArray[np.bool_]]) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from cnnvis_core.errors import InputError
 from cnnvis_core.models.model import Model
 from cnnvis_core.occlusion.grid import Cell, Grid, pixel_axis
+from cnnvis_core.occlusion.incremental.boxes import Boxes, Change, MapRows
 
 PictureFill = str | tuple[float, ...] | None
 PICTURE_FILLS = ("mean", "black", "white", "gray", "blur", "noise")
@@ -74,6 +76,28 @@ class PictureOccluder:
             top, left, bottom, right = self.grid.box(cell)
             picture[:, top:bottom, left:right] = self.replacement[0, :, top:bottom, left:right]
         return batch
+
+    def changes(self, cells: Sequence[Cell]) -> Change:
+        """How the pictures of `covered` differ from the clean one."""
+        top, left, bottom, right = np.array([self.grid.box(cell) for cell in cells]).T
+        extent = (self.grid.rows.extent, self.grid.cols.extent)
+        boxes = Boxes.around(np.stack([top, left]), np.stack([bottom, right]), extent)
+        rows, zeros = np.arange(len(cells)), np.zeros(len(cells), np.int64)
+        content = self._new.gather(zeros, boxes.origin, boxes.size)
+        if (boxes.high - boxes.low != np.array(boxes.size)[:, None]).any():
+            # Patches that the border cuts; the rest of their rectangle stays as it is.
+            clean = self._clean.gather(zeros, boxes.origin, boxes.size)
+            covered = boxes.mask().to(content.device)
+            content = torch.where(covered[..., None], content, clean)
+        return Change(rows, content.permute(0, 3, 1, 2), boxes)
+
+    @cached_property
+    def _new(self) -> MapRows:
+        return MapRows(self.replacement, 0.0)
+
+    @cached_property
+    def _clean(self) -> MapRows:
+        return MapRows(self.x, 0.0)
 
     def masked(self, cover: Sequence[NDArray[np.bool_]]) -> torch.Tensor:
         """Pictures (len(cover), C, H, W), each with all places of a map (H, W) covered."""

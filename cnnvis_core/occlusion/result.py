@@ -23,7 +23,10 @@ class Occlusion:
         Clean score minus occluded score; positive where the place supported the class. In a
         preview, positions that are still to come carry the value of their nearest coarser one.
     measured : ndarray of bool, shape (rows, cols)
-        Which positions were really measured; all of them in a finished result.
+        Which positions were really measured.
+    inside : ndarray of bool, shape (rows, cols)
+        Which positions were asked for; the drop of others is 0 and counts nowhere. In a finished
+        result of the exact mode, all of these were measured.
     baseline : float
         The clean score.
     target : int
@@ -36,24 +39,28 @@ class Occlusion:
         Where the patches lie.
     engine : str
         The engine that measured, ``"full"`` or ``"incremental"``.
+    note : str
+        Why that engine, in a sentence.
     fill : str
         What the places were covered with, in words.
     """
 
     drop: NDArray[np.float32]
     measured: NDArray[np.bool_]
+    inside: NDArray[np.bool_]
     baseline: float
     target: int
     class_name: str
     score: ScoreKind
     grid: Grid
     engine: str
+    note: str
     fill: str
 
     @cached_property
     def heatmap(self) -> NDArray[np.float32]:
         """Drop at every place of the input (H, W), averaged over the patches that cover it."""
-        return self.grid.average(self.drop)
+        return self.grid.average(self.drop, self.inside)
 
     @property
     def positive_mass(self) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from cnnvis_core.inputs.clip import Clip
 from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.models.model import Model
 from cnnvis_core.occlusion.grid import Axis, Cell, Grid, patch_starts
+from cnnvis_core.occlusion.incremental.boxes import Boxes, Change
 
 SoundFill = str | float | None
 SOUND_FILLS = ("silence", "mean", "noise")
@@ -25,6 +26,7 @@ Extent = tuple[float | None, float | None]
 
 WINDOW_SECONDS = 0.032
 OVERLAP = 4  # windows that cover each sample
+INAUDIBLE = 1e-6  # of the range of a clip's log-mel spectrogram
 
 
 def default_sound_patch(mode: SoundMode, seconds: float) -> tuple[Extent, Extent]:
@@ -183,6 +185,32 @@ class SoundOccluder:
     def covered(self, cells: Sequence[Cell]) -> torch.Tensor:
         """Log-mel spectrograms (len(cells), 1, mel bands, frames), each with one patch covered."""
         return self.frontend.spectrogram(torch.stack([self.covered_samples(c) for c in cells]))
+
+    def changes(self, cells: Sequence[Cell]) -> Change | None:
+        """How the spectrograms of `covered` differ from the clean one.
+
+        Sound spreads: the rectangles are found by comparing. Differences below `INAUDIBLE` of a
+        clip's range, which rounding alone makes, count as none.
+        """
+        clean, covered = self.clean(), self.covered(cells)
+        least = INAUDIBLE * float(clean.max() - clean.min())
+        differs = ((covered - clean).abs() > least).any(1).cpu().numpy()
+        rows = np.flatnonzero(differs.any((1, 2)))
+        if not len(rows):
+            return None
+        low, high = [], []
+        for axis in (2, 1):
+            along: NDArray[np.bool_] = np.any(differs[rows], axis=axis)
+            low.append(along.argmax(1))
+            high.append(along.shape[1] - along[:, ::-1].argmax(1))
+        boxes = Boxes.around(np.stack(low), np.stack(high), differs.shape[1:])
+        content = torch.stack(
+            [
+                covered[row, :, top : top + boxes.size[0], left : left + boxes.size[1]]
+                for row, (top, left) in zip(rows, boxes.origin.T, strict=True)
+            ]
+        )
+        return Change(rows, content.contiguous(memory_format=torch.channels_last), boxes)
 
     def masked(self, cover: Sequence[NDArray[np.bool_]]) -> torch.Tensor:
         """Log-mel spectrograms, each with all places of a map (mel bands, frames) covered."""

@@ -19,6 +19,7 @@ from cnnvis_core.render.pictures import heat_layer, png
 from cnnvis_core.render.spectrogram import plain_spectrogram
 
 CELL = "cell"  # name of the selection that a click on a map makes
+BOX = "box"  # name of the selection that dragging over a map makes
 _TICKS_HZ = (62.5, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 
 
@@ -38,7 +39,7 @@ def top_classes(
     x = alt.X(
         "probability:Q",
         scale=alt.Scale(domain=[0, 1]),
-        axis=alt.Axis(format="%", title="probability", tickCount=5),
+        axis=alt.Axis(format="%", title="probability", tickCount=5, grid=False),
     )
     bars = (
         alt.Chart(frame)
@@ -89,6 +90,10 @@ def _selection(occlusion: Occlusion) -> alt.Parameter:
     return alt.selection_point(name=CELL, fields=["row", "col"], toggle=False)
 
 
+def _box() -> alt.Parameter:
+    return alt.selection_interval(name=BOX, encodings=["x", "y"])
+
+
 def _title(occlusion: Occlusion) -> str:
     return f"drop of {occlusion.score}"
 
@@ -103,10 +108,16 @@ def picture_grid(occlusion: Occlusion, limit: float | None = None) -> alt.Chart:
         .mark_rect(cursor="pointer")
         .encode(
             x=alt.X(
-                "x:Q", title="column (input px)", scale=alt.Scale(domain=[0, width], nice=False)
+                "x:Q",
+                axis=alt.Axis(title="column (input px)", grid=False),
+                scale=alt.Scale(domain=[0, width], nice=False),
             ),
             x2="x2:Q",
-            y=alt.Y("y:Q", title="row (input px)", scale=alt.Scale(domain=[height, 0], nice=False)),
+            y=alt.Y(
+                "y:Q",
+                axis=alt.Axis(title="row (input px)", grid=False),
+                scale=alt.Scale(domain=[height, 0], nice=False),
+            ),
             y2="y2:Q",
             color=_colour(limit, _title(occlusion)),
             stroke=alt.condition(chosen, alt.value("#111111"), alt.value(None), empty=False),
@@ -118,8 +129,9 @@ def picture_grid(occlusion: Occlusion, limit: float | None = None) -> alt.Chart:
                 alt.Tooltip("left_px:Q", title="patch left (px)"),
             ],
         )
-        .add_params(chosen)
-        .properties(height=380)
+        .add_params(chosen, _box())
+        # Tiles do not end at whole pixels: what shines through the seams is the colour of zero.
+        .properties(height=520, view=alt.ViewBackground(fill=DIVERGING[2]))
     )
 
 
@@ -214,9 +226,9 @@ def spectrogram(
                     alt.Tooltip("high_Hz:Q", format=".0f", title="to (Hz)"),
                 ],
             )
-            .add_params(chosen)
+            .add_params(chosen, _box())
         )
-    return alt.layer(*layers).properties(height=320)
+    return alt.layer(*layers).properties(height=400)
 
 
 def faithfulness_curves(curves: Faithfulness, covered: bool) -> alt.Chart:
@@ -243,7 +255,7 @@ def faithfulness_curves(curves: Faithfulness, covered: bool) -> alt.Chart:
             color=alt.Color(
                 "order:N",
                 scale=alt.Scale(domain=["by this map", "at random"], range=[ACCENT, "#8d99a6"]),
-                legend=alt.Legend(orient="bottom", title="order"),
+                legend=alt.Legend(orient="bottom", title=None),
             ),
             strokeDash=alt.StrokeDash(
                 "order:N",
@@ -256,5 +268,5 @@ def faithfulness_curves(curves: Faithfulness, covered: bool) -> alt.Chart:
                 alt.Tooltip("order:N"),
             ],
         )
-        .properties(height=220)
+        .properties(height=280)
     )

@@ -12,6 +12,7 @@ from cnnvis_core.errors import InputError
 from cnnvis_core.inputs import decode_image, read_audio
 from cnnvis_core.inputs.samples import Sample, samples
 from cnnvis_core.render.pictures import fit
+from cnnvis_core.ui.uploads import MEDIA_MB, content, upload_box
 
 Modality = Literal["image", "audio"]
 SHOWN_SIDE = 900  # pixels; the page is hardly ever wider
@@ -75,16 +76,27 @@ def choose_input(modality: Modality) -> Chosen:
     InputError
         If not even a sample can be read.
     """
-    offered = {sample.id: sample for sample in samples(modality)}
+    own = _own_input(modality)
+    sample = _choose_sample(modality, marked=own is None)
+    st.session_state[f"own-{modality}"] = own
+    chosen = own or sample_input(sample)
+    for note in chosen.notes:
+        st.caption(f":material/info: {note}")
+    return chosen
+
+
+def _own_input(modality: Modality) -> Chosen | None:
+    """Draw the ways to bring an input; return the visitor's own if it is what to look at."""
     word = "picture" if modality == "image" else "sound"
-    upload = st.file_uploader(
+    upload = upload_box(
         f"Drop a {word} here",
+        MEDIA_MB,
         key=f"upload-{modality}",
         on_change=_turn_to,
         args=("upload", modality),
-        help="JPEG, PNG, WebP, GIF, BMP or TIFF, up to 20 MB."
+        help="JPEG, PNG, WebP, GIF, BMP or TIFF."
         if modality == "image"
-        else "WAV, FLAC, OGG or MP3, up to 20 MB; the first 30 seconds are analysed.",
+        else "WAV, FLAC, OGG or MP3; the first 30 seconds are analysed.",
     )
     live = None
     device = "camera" if modality == "image" else "microphone"
@@ -92,38 +104,40 @@ def choose_input(modality: Modality) -> Chosen:
     if st.toggle(f"Use the {device}", key=f"{device}-on"):
         recorder = st.camera_input if modality == "image" else st.audio_input
         live = recorder(f"Your {device}", key=device, on_change=_turn_to, args=(device, modality))
+    source = st.session_state.get(f"source-{modality}", "sample")
+    given = {"upload": upload, device: live}.get(source)
+    if given is None:
+        return None
+    advice = "make it smaller and try again" if modality == "image" else "cut it and try again"
+    try:
+        return _chosen(modality, content(given, MEDIA_MB, advice), f"your-{word}")
+    except InputError as error:
+        st.error(str(error), icon=":material/error:")
+        return st.session_state.get(f"own-{modality}")
+
+
+def _choose_sample(modality: Modality, marked: bool) -> Sample:
+    """Draw the samples, none of them marked where the visitor's own input is shown."""
+    offered = {sample.id: sample for sample in samples(modality)}
+    key = f"sample-{modality}"
+    first = next(iter(offered))
+    last = st.session_state.get(f"last-{key}", first)
+    # A marked sample could not be chosen again, so an input of one's own takes the mark away.
+    change = key in st.session_state and (st.session_state[key] is not None) != marked
+    if change:
+        st.session_state[key] = last if marked else None
     sample_id = st.pills(
         "Or a sample",
         list(offered),
         format_func=lambda name: offered[name].title if name in offered else name,
-        default=next(iter(offered)),
+        # A default beside a value that was set here would be one too many.
+        default=first if marked and not change else None,
         required=True,
         wrap=True,
-        key=f"sample-{modality}",
+        key=key,
         bind="query-params",
         on_change=_turn_to,
         args=("sample", modality),
     )
-    source = st.session_state.get(f"source-{modality}", "sample")
-    given = {"upload": upload, device: live}.get(source)
-    last = f"last-{modality}"
-    if given is not None:
-        try:
-            chosen: Chosen = _chosen(modality, given.getvalue(), f"your-{word}")
-        except InputError as error:
-            st.error(str(error), icon=":material/error:")
-            if last in st.session_state:
-                return st.session_state[last]
-        else:
-            st.session_state[last] = chosen
-            _tell(chosen.notes)
-            return chosen
-    chosen = sample_input(offered[sample_id])
-    st.session_state[last] = chosen
-    _tell(chosen.notes)
-    return chosen
-
-
-def _tell(notes: tuple[str, ...]) -> None:
-    for note in notes:
-        st.caption(f":material/info: {note}")
+    st.session_state[f"last-{key}"] = sample_id or last
+    return offered[sample_id or last]

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-
 import streamlit as st
+from streamlit.typing import UploadedFile
 
-from cnnvis_core.errors import CnnvisError, InputError
+from cnnvis_core.errors import CnnvisError
 from cnnvis_core.models import Model, ModelCard, catalogue, load, load_checkpoint
+from cnnvis_core.ui.uploads import WEIGHTS_MB, content, upload_box
 
 KINDS = {"Picture": "image", "Sound": "audio"}
-CHECKPOINT_BYTES = 200 * 2**20
-
-
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """A loaded model and what identifies it.
-
-    Attributes
-    ----------
-    key : str
-        Equal only for equal models: the catalogue's id, with the hash of uploaded weights.
-    model : Model
-        The network.
-    """
-
-    key: str
-    model: Model
 
 
 @st.cache_data(ttl=30, max_entries=1, show_spinner=False)
@@ -42,10 +24,13 @@ def loaded(model_id: str) -> Model:
     return load(model_id)
 
 
-@st.cache_resource(scope="session", max_entries=2, show_spinner=False)
-def own_weights(model_id: str, digest: str, _data: bytes) -> Model:
+# Keyed by the upload's own name: to hash 200 MB at every click would be felt.
+@st.cache_resource(scope="session", max_entries=2, show_spinner="Reading your weights")
+def own_weights(model_id: str, file_id: str, _file: UploadedFile) -> Model:
     """A visitor's weights in an architecture of the catalogue; seen by that visitor alone."""
-    return load_checkpoint(model_id, _data)
+    return load_checkpoint(
+        model_id, content(_file, WEIGHTS_MB, "save the weights in half precision")
+    )
 
 
 def size_text(count: int) -> str:
@@ -61,8 +46,10 @@ def _download(card: ModelCard) -> None:
     )
     if not st.button(f"Download {card.title}", type="primary", key="download"):
         st.stop()
-    bar = st.progress(0.0, text=f"Downloading {card.title}")
-    st.button("Cancel", icon=":material/close:", key="cancel-download")
+    frame = st.empty()
+    with frame.container(horizontal=True, vertical_alignment="center"):
+        bar = st.progress(0.0, text=f"Downloading {card.title}")
+        st.button("Cancel", icon=":material/close:", key="cancel-download")
 
     def show(done: int, total: int) -> None:
         share = min(done / max(total, 1), 1.0)
@@ -70,14 +57,19 @@ def _download(card: ModelCard) -> None:
             share, text=f"Downloading {card.title}: {size_text(done)} of {size_text(total)}"
         )
 
-    load(card.id, progress=show)
+    try:
+        load(card.id, progress=show)
+    except CnnvisError:
+        frame.empty()
+        raise
     cards.clear()
     st.rerun()
 
 
-def choose_model() -> Choice:
+def choose_model() -> Model:
     """Draw the sidebar's part about the model and return the chosen one, loaded.
 
+    The id on its card tells it from all others, also a visitor's weights from the catalogue's.
     Stops the script, with a sentence on the page, where there is no model to go on with.
     """
     with st.sidebar:
@@ -95,45 +87,40 @@ def choose_model() -> Choice:
             help="The first ones work offline; the others say what they would download. "
             "Type to search.",
         )
-    card = found.get(model_id) or next(iter(found.values()))
+        card = found.get(model_id) or next(iter(found.values()))
+        model = _own_model(card)
     try:
-        if not card.available_offline:
-            _download(card)
-        choice = Choice(card.id, loaded(card.id))
+        if model is None:
+            if not card.available_offline:
+                _download(card)
+            model = loaded(card.id)
     except CnnvisError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()
     with st.sidebar:
-        choice = _with_own_weights(choice)
-        _facts(choice.model)
-    return choice
+        _facts(model)
+    return model
 
 
-def _with_own_weights(choice: Choice) -> Choice:
-    """The choice with the visitor's weights in it, if there are any that fit."""
-    card = choice.model.card
+def _own_model(card: ModelCard) -> Model | None:
+    """The visitor's own weights in an architecture, if there are any that fit."""
     with st.expander("Your own weights", icon=":material/upload_file:"):
-        upload = st.file_uploader(
+        upload = upload_box(
             f"A state_dict for {card.title} (.safetensors or .pth)",
+            WEIGHTS_MB,
             key=f"weights-{card.id}",
             help="Another number of classes or of input channels is adapted from the file. "
             "Files that would run code are refused.",
         )
-        if upload is None:
-            return choice
-        data = upload.getvalue()
-        try:
-            if len(data) > CHECKPOINT_BYTES:
-                raise InputError(
-                    "The file is larger than 200 MB; save the weights in half precision."
-                )
-            digest = hashlib.sha256(data).hexdigest()
-            model = own_weights(card.id, digest, data)
-        except CnnvisError as error:
-            st.error(str(error), icon=":material/error:")
-            return choice
-        st.success(f"Using your weights: {len(model.classes)} classes.", icon=":material/check:")
-        return Choice(f"{card.id}@{digest}", model)
+    if upload is None:
+        return None
+    try:
+        model = own_weights(card.id, upload.file_id, upload)
+    except CnnvisError as error:
+        st.error(str(error), icon=":material/error:")
+        return None
+    st.success(f"{model.card.title}: {len(model.classes)} classes.", icon=":material/check:")
+    return model
 
 
 def _facts(model: Model) -> None:

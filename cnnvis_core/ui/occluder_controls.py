@@ -12,7 +12,7 @@ from cnnvis_core.inputs import Clip
 from cnnvis_core.models import Model
 from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.models.model import ScoreKind
-from cnnvis_core.occlusion import default_patch, default_sound_patch
+from cnnvis_core.occlusion import Box, default_patch, default_sound_patch
 
 _SCORES: Mapping[str, ScoreKind] = {"Probability": "probability", "Logit": "logit"}
 _PICTURE_FILLS = {
@@ -41,10 +41,89 @@ class OccluderSettings:
     stride: tuple[Any, Any]
     fill: str | float | tuple[float, float, float]
     score: ScoreKind
+    box: Box | None
+    adaptive: bool
 
     def arguments(self) -> dict[str, Any]:
         """What `occluder_for` takes."""
         return {"patch": self.patch, "stride": self.stride, "fill": self.fill}
+
+    def measuring(self) -> dict[str, Any]:
+        """What `occlude` takes besides."""
+        return {"score": self.score, "box": self.box, "adaptive": self.adaptive}
+
+
+@dataclass(frozen=True)
+class BoxControl:
+    """Two sliders that bound the places to be measured, and where their settings are kept.
+
+    Attributes
+    ----------
+    rows, cols : tuple
+        Label, end and step of the slider; an axis of whole numbers has a whole step.
+    key : str
+        What the sliders are called in the session and in links.
+    """
+
+    rows: tuple[str, float, float]
+    cols: tuple[str, float, float]
+    key: str
+
+    @property
+    def _toggle(self) -> str:
+        return f"part{self.key}"
+
+    def draw(self) -> Box | None:
+        """Draw the sliders; None where everything is to be measured."""
+        if not st.toggle(
+            "Only a part",
+            key=self._toggle,
+            bind="query-params",
+            help="Measure only places whose middle lies in a box; also by drawing one on the map.",
+        ):
+            return None
+        ends = []
+        for name, (label, end, step) in (("rows", self.rows), ("cols", self.cols)):
+            ends.append(
+                st.slider(
+                    label, type(step)(0), end, (type(step)(0), end), step,
+                    key=f"{name}{self.key}", bind="query-params",
+                )
+            )  # fmt: skip
+        (top, bottom), (left, right) = ends
+        # An empty range stands for its one place.
+        return top, left, max(bottom, top + self.rows[2]), max(right, left + self.cols[2])
+
+    def take(self, box: Box) -> None:
+        """Set the sliders to a box that was drawn; for a button's callback."""
+        top, left, bottom, right = box
+        st.session_state[self._toggle] = True
+        for name, (low, high), (_, end, step) in (
+            ("rows", (top, bottom), self.rows),
+            ("cols", (left, right), self.cols),
+        ):
+            kept = [min(max(round(v / step) * step, 0), end) for v in (low, high)]
+            st.session_state[f"{name}{self.key}"] = tuple(type(step)(round(v, 6)) for v in kept)
+
+
+def box_control(model: Model, item: Any) -> BoxControl:
+    """The sliders that suit the kind of input."""
+    if isinstance(model.frontend, LogMel):
+        highest = float(model.frontend.sample_rate // 2)
+        longest = round(item.seconds + 0.05, 1)
+        return BoxControl(("From Hz to Hz", highest, 100.0), ("Seconds", longest, 0.1), "-s")
+    height, width = model.input_shape[-2:]
+    return BoxControl(("Rows (input px)", height, 1), ("Columns (input px)", width, 1), f"{height}")
+
+
+def _adaptive() -> bool:
+    return st.toggle(
+        "Approximate, faster",
+        key="adaptive",
+        bind="query-params",
+        help="Measures between two places only where the map changes there, and estimates the "
+        "rest. Off: every place is measured.",
+    )
 
 
 def _score() -> ScoreKind:
@@ -60,7 +139,7 @@ def _score() -> ScoreKind:
     return _SCORES[label]
 
 
-def picture_settings(model: Model) -> OccluderSettings:
+def picture_settings(model: Model, control: BoxControl) -> OccluderSettings:
     """Draw the controls for a picture."""
     height, width = model.input_shape[-2:]
     side = min(height, width)
@@ -87,12 +166,14 @@ def picture_settings(model: Model) -> OccluderSettings:
                 bind="query-params",
             )  # fmt: skip
         score = _score()
+        box, adaptive = control.draw(), _adaptive()
     if step > min(tall, wide):
         st.caption(":material/info: The stride is held to the patch, so that no place is left out.")
-    return OccluderSettings((tall, wide), (min(step, tall), min(step, wide)), fill, score)
+    held = (min(step, tall), min(step, wide))
+    return OccluderSettings((tall, wide), held, fill, score, box, adaptive)
 
 
-def sound_settings(clip: Clip, nyquist: float) -> OccluderSettings:
+def sound_settings(clip: Clip, nyquist: float, control: BoxControl) -> OccluderSettings:
     """Draw the controls for a sound."""
     label = st.segmented_control(
         "Cover",
@@ -136,16 +217,13 @@ def sound_settings(clip: Clip, nyquist: float) -> OccluderSettings:
         )
     with st.expander("More", icon=":material/tune:"):
         score = _score()
-    return OccluderSettings(
-        (band, seconds),
-        (band and band * share, seconds and seconds * share),
-        fill,
-        score,
-    )
+        box, adaptive = control.draw(), _adaptive()
+    stride = (band and band * share, seconds and seconds * share)
+    return OccluderSettings((band, seconds), stride, fill, score, box, adaptive)
 
 
-def occluder_settings(model: Model, item: Any) -> OccluderSettings:
+def occluder_settings(model: Model, item: Any, control: BoxControl) -> OccluderSettings:
     """Draw the controls that suit the kind of input."""
     if isinstance(model.frontend, LogMel):
-        return sound_settings(item, model.frontend.sample_rate / 2)
-    return picture_settings(model)
+        return sound_settings(item, model.frontend.sample_rate / 2, control)
+    return picture_settings(model, control)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import streamlit as st
 from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 
 from cnnvis_core.models import Model
 from cnnvis_core.occlusion import Occlusion, PictureOccluder, SoundOccluder, top_share
-from cnnvis_core.occlusion.grid import Cell
+from cnnvis_core.occlusion.grid import Box, Cell
 from cnnvis_core.render import charts
 from cnnvis_core.render.colour import symmetric_limit
 from cnnvis_core.render.files import wav
@@ -20,9 +21,17 @@ from cnnvis_core.render.spectrogram import spectrogram_picture
 from cnnvis_core.ui.answers import draw_top, probabilities
 from cnnvis_core.ui.inputs import SHOWN_SIDE, Chosen
 
+MAP_HEIGHT = 420  # pixels; a portrait must not push everything else off the screen
+COVERED_WIDTH = 240
+GRID_WIDTH = 420  # pixels; tiles of a square input are then about square
+
 
 class OcclusionView(Protocol):
     """What the page asks of a kind of input."""
+
+    @property
+    def width(self) -> int:
+        """Pixels that the map takes where there is room."""
 
     def draw_plain(self, canvas: DeltaGenerator) -> None:
         """Draw the input without a map."""
@@ -35,11 +44,14 @@ class OcclusionView(Protocol):
 
     def draw_result(
         self, canvas: DeltaGenerator, found: Occlusion, opacity: float, key: str
-    ) -> Cell | None:
-        """Draw the final map; return the cell that was chosen on it, if that can be done."""
+    ) -> Drawn:
+        """Draw the final map; return what was drawn on it, if that can be done."""
 
-    def draw_positions(self, found: Occlusion, cell: Cell | None, key: str) -> None:
-        """Draw every position with its numbers, and the covered input of the chosen one."""
+    def draw_positions(self, found: Occlusion, drawn: Drawn, key: str) -> Drawn:
+        """Draw every position with its numbers, and the covered input of the chosen one.
+
+        Returns what was drawn on either picture.
+        """
 
     def draw_extras(self, found: Occlusion) -> None:
         """Draw what only this kind of input has."""
@@ -55,14 +67,28 @@ def view_for(model: Model, chosen: Chosen, occluder: Any) -> OcclusionView:
     return PictureView(model, chosen, occluder)
 
 
-def _chosen_cell(event: Any, found: Occlusion) -> Cell | None:
-    """The cell that a click chose, if it lies on the grid."""
+@dataclass(frozen=True)
+class Drawn:
+    """What a visitor drew on a chart: a click on a place, or a box."""
+
+    cell: Cell | None = None
+    box: Box | None = None
+
+
+def _drawn(event: Any, found: Occlusion) -> Drawn:
+    """What an event of a chart says; a place off the grid is none."""
+    cell, box = None, None
     points = event.selection.get(charts.CELL, [])
-    if not points:
-        return None
-    row, col = int(points[0]["row"]), int(points[0]["col"])
-    rows, cols = found.grid.shape
-    return (row, col) if 0 <= row < rows and 0 <= col < cols else None
+    if points:
+        row, col = int(points[0]["row"]), int(points[0]["col"])
+        rows, cols = found.grid.shape
+        cell = (row, col) if 0 <= row < rows and 0 <= col < cols else None
+    ends = event.selection.get(charts.BOX, {})
+    if ends.get("x") and ends.get("y"):
+        (top, bottom), (left, right) = sorted(ends["y"]), sorted(ends["x"])
+        if bottom > top and right > left:
+            box = (top, left, bottom, right)
+    return Drawn(cell, box)
 
 
 def _numbers(found: Occlusion, cell: Cell) -> str:
@@ -75,10 +101,25 @@ def _numbers(found: Occlusion, cell: Cell) -> str:
 
 def _measured(found: Occlusion) -> str:
     limit = symmetric_limit(found.drop)
+    asked, measured = int(found.inside.sum()), int(found.measured.sum())
+    approximate = (
+        f" **Approximate:** {measured:,} of {asked:,} places were measured, the others estimated."
+        if measured < asked
+        else ""
+    )
     return (
         f"Drop of the {found.score} of “{found.class_name}” (clean: {found.baseline:.3f}) when a "
-        f"place is covered with {found.fill}; full colour is ±{limit:.3f}."
+        f"place is covered with {found.fill}; full colour is ±{limit:.3f}.{approximate}"
     )
+
+
+def _engine(found: Occlusion) -> str:
+    kind = (
+        "Only what each place changes was computed anew"
+        if found.engine == "incremental"
+        else "The whole network was computed for every place"
+    )
+    return f"{kind} ({found.note})."
 
 
 @dataclass(frozen=True)
@@ -88,6 +129,12 @@ class PictureView:
     model: Model
     chosen: Chosen
     occluder: PictureOccluder
+
+    @property
+    def width(self) -> int:
+        """As wide as the picture is at the height of a map; the slider below needs some room."""
+        width, height = self.chosen.shown.size
+        return max(240, round(MAP_HEIGHT * width / height))
 
     def _overlay(self, found: Occlusion, opacity: float, side: int) -> Image.Image:
         small = self.chosen.shown
@@ -106,8 +153,10 @@ class PictureView:
         )
 
     def draw_map(self, canvas: DeltaGenerator, found: Occlusion, opacity: float) -> None:
-        """Draw the picture under its map; a preview coarsely and at once."""
-        final = bool(found.measured.all())
+        """Draw the picture under a preview of its map, coarsely and at once."""
+        self._draw(canvas, found, opacity, final=False)
+
+    def _draw(self, canvas: DeltaGenerator, found: Occlusion, opacity: float, final: bool) -> None:
         canvas.image(
             self._overlay(found, opacity, SHOWN_SIDE if final else 480),
             width="stretch",
@@ -125,16 +174,17 @@ class PictureView:
 
     def draw_result(
         self, canvas: DeltaGenerator, found: Occlusion, opacity: float, key: str
-    ) -> Cell | None:
+    ) -> Drawn:
         """Draw the picture under its map; tiles are chosen on the grid below."""
-        self.draw_map(canvas, found, opacity)
-        return None
+        self._draw(canvas, found, opacity, final=True)
+        return Drawn()
 
-    def draw_positions(self, found: Occlusion, cell: Cell | None, key: str) -> None:
+    def draw_positions(self, found: Occlusion, drawn: Drawn, key: str) -> Drawn:
         """Draw the grid and, beside it, the covered picture of the chosen tile."""
         st.subheader("Every position")
-        left, right = st.columns([1.2, 1], gap="medium")
-        with left:
+        with st.container(horizontal=True):
+            grid, place = st.container(width=GRID_WIDTH), st.container()
+        with grid:
             event = st.altair_chart(
                 charts.picture_grid(found),
                 width="stretch",
@@ -142,22 +192,27 @@ class PictureView:
                 key=key,
                 alt=f"Grid of {found.grid.shape[0]} by {found.grid.shape[1]} drops",
             )
-        cell = _chosen_cell(event, found) or cell
-        with right:
+        drawn = _drawn(event, found)
+        cell = drawn.cell
+        with place:
             if cell is None:
-                st.caption("Numbers under the pointer. Choose a tile to see that covered picture.")
-                return
+                st.caption(
+                    "Numbers under the pointer. Choose a tile to see that covered picture; draw a "
+                    f"box to measure only there.\n\n{_engine(found)}"
+                )
+                return drawn
             covered = self.occluder.covered([cell])
             height, width = covered.shape[2:]
             shown = self.model.frontend.to_image(covered)  # type: ignore[attr-defined]
             st.image(
                 outlined(shown, found.grid.box(cell), (height, width)),
-                width=240,
+                width=COVERED_WIDTH,
                 output_format="PNG",
                 alt="What the network sees with the chosen place covered",
             )
             st.markdown(_numbers(found, cell))
             draw_top(self.model, probabilities(self.model, covered), found.target, key="covered")
+        return drawn
 
     def draw_extras(self, found: Occlusion) -> None:
         """Pictures have none."""
@@ -174,6 +229,11 @@ class SoundView:
     model: Model
     chosen: Chosen
     occluder: SoundOccluder
+
+    @property
+    def width(self) -> int:
+        """Three to two."""
+        return MAP_HEIGHT * 3 // 2
 
     def _levels(self) -> tuple[Any, Any, Any]:
         levels = self.occluder.clean()[0, 0].cpu().numpy()
@@ -210,7 +270,7 @@ class SoundView:
 
     def draw_result(
         self, canvas: DeltaGenerator, found: Occlusion, opacity: float, key: str
-    ) -> Cell | None:
+    ) -> Drawn:
         """Draw the map with every place to be chosen."""
         event = canvas.altair_chart(
             charts.spectrogram(*self._levels(), found, opacity),
@@ -219,18 +279,27 @@ class SoundView:
             key=key,
             alt=f"{len(found.grid)} places of the spectrogram, to be chosen",
         )
-        return _chosen_cell(event, found)
+        drawn = _drawn(event, found)
+        if drawn.box is None:
+            return drawn
+        low, left, high, right = drawn.box
+        centres = self._levels()[2]
+        hertz = np.interp([low - 0.5, high - 0.5], np.arange(len(centres)), centres)
+        return Drawn(drawn.cell, (float(hertz[0]), left, float(hertz[1]), right))
 
-    def draw_positions(self, found: Occlusion, cell: Cell | None, key: str) -> None:
+    def draw_positions(self, found: Occlusion, drawn: Drawn, key: str) -> Drawn:
         """Draw and play the sound without the chosen place."""
+        cell = drawn.cell
         if cell is None:
             st.caption(
-                "Numbers under the pointer. Choose a place on the map to hear the sound without it."
+                "Numbers under the pointer. Choose a place on the map to hear the sound without "
+                f"it; draw a box to measure only there.\n\n{_engine(found)}"
             )
-            return
+            return drawn
         samples = self.occluder.covered_samples(cell)
-        left, right = st.columns([1, 1.4], gap="medium", vertical_alignment="center")
-        with left:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            sound, answer = st.container(width=COVERED_WIDTH), st.container()
+        with sound:
             covered = self.occluder.covered([cell])
             _, seconds, centres = self._levels()
             st.altair_chart(
@@ -240,9 +309,10 @@ class SoundView:
                 alt="Spectrogram of the covered sound",
             )
             self._play(samples, "The sound with the chosen place covered")
-        with right:
+        with answer:
             st.markdown(_numbers(found, cell))
             draw_top(self.model, probabilities(self.model, covered), found.target, key="covered")
+        return drawn
 
     def draw_extras(self, found: Occlusion) -> None:
         """Play only what matters."""

@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from cnnvis_core.models.download import WeightFile
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium")
@@ -65,19 +67,35 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(folder: Path) -> Iterator[Server]:
-    """Start a fresh server on a free port and wait until it is healthy."""
+def serve(folder: Path, weights: Mapping[str, WeightFile] | None = None) -> Iterator[Server]:
+    """Start a fresh server on a free port and wait until it is healthy.
+
+    Parameters
+    ----------
+    folder : Path
+        For its log, its report and the weights that it downloads.
+    weights : mapping, optional
+        Where the public weights of some models come from instead.
+    """
+    elsewhere = {name: (file.url, file.size) for name, file in (weights or {}).items()}
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     log = (folder / "server.log").open("w")
     report = folder / "report.json"
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "browser" / "serve.py"), str(port), str(report)],
+        [
+            sys.executable,
+            str(ROOT / "tests" / "browser" / "serve.py"),
+            *(str(port), str(report), json.dumps(elsewhere)),
+        ],
         cwd=ROOT,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            **{"PYTHONPATH": str(ROOT), "TORCH_HOME": str(folder / "torch"), "no_proxy": "*"},
+        },
     )
     url = f"http://localhost:{port}"
     try:
@@ -91,7 +109,7 @@ def serve(folder: Path) -> Iterator[Server]:
         yield Server(url, process, report)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE / 1000)
         log.close()
 
 

@@ -1,6 +1,8 @@
 """Serve the app and, on SIGUSR1, write what is left on its models into a file.
 
-python tests/browser/serve.py PORT REPORT
+python tests/browser/serve.py PORT REPORT [WEIGHTS]
+
+WEIGHTS, in JSON, names other sources of public weights: {model id: [url, bytes]}.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 from streamlit.web import cli
 
 PORT, REPORT = sys.argv[1], Path(sys.argv[2])
+WEIGHTS = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
 
 
 def report(*_: object) -> None:
@@ -34,6 +37,17 @@ def report(*_: object) -> None:
     part.replace(REPORT)
 
 
+def redirect_downloads() -> None:
+    """Fetch the weights that the command line names from where it says."""
+    from cnnvis_core.models import zoo
+    from cnnvis_core.models.download import WeightFile
+
+    public = zoo.weight_file
+    zoo.weight_file = lambda name: WeightFile(*WEIGHTS[name]) if name in WEIGHTS else public(name)
+
+
+if WEIGHTS:
+    redirect_downloads()
 signal.signal(signal.SIGUSR1, report)
 sys.argv = ["streamlit", "run", "app.py", f"--server.port={PORT}", "--server.address=localhost"]
 cli.main()

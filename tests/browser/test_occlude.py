@@ -8,27 +8,11 @@ import re
 import numpy as np
 import pytest
 import soundfile
-from PIL import Image, ImageDraw
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from cnnvis_core.inputs.samples import samples
-
-expect.set_options(timeout=90_000)
-
-MAP = "img[alt*='places that support']"
-IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
-GRID = "Numbers under the pointer"
-
-
-def photo(colour: str = "red", size: tuple[int, int] = (640, 480)) -> bytes:
-    """A picture of a ball, turned by its EXIF orientation."""
-    picture = Image.effect_noise(size, 60).convert("RGB")
-    ImageDraw.Draw(picture).ellipse((160, 80, 480, 400), fill=colour)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", exif=exif)
-    return buffer.getvalue()
+from tests.browser.visit import IDLE, MAP, nothing_broke, photo, upload, wait_for_map
 
 
 def clip() -> bytes:
@@ -37,25 +21,6 @@ def clip() -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, np.stack([samples, samples], 1), 44100, format="WAV")
     return buffer.getvalue()
-
-
-def upload(page: Page, name: str, kind: str, data: bytes) -> None:
-    page.locator("[data-testid=stMain] input[type=file]").set_input_files(
-        {"name": name, "mimeType": kind, "buffer": data}
-    )
-
-
-def wait_for_map(page: Page) -> None:
-    """Wait for the end of the run, then for what it has drawn; stale elements look the same."""
-    page.wait_for_timeout(300)
-    expect(page.locator(IDLE)).to_be_visible()
-    expect(page.get_by_text(GRID)).to_be_visible()
-    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
-
-
-def nothing_broke(page: Page) -> None:
-    expect(page.get_by_text("Traceback")).to_have_count(0)
-    expect(page.locator("[data-testid=stException]")).to_have_count(0)
 
 
 def menu(page: Page) -> list[str]:
@@ -110,6 +75,41 @@ def test_a_photo_is_analysed_and_a_tile_shows_the_covered_picture(server, visito
         measured = page.get_by_text(re.compile(rf"{name} area 0\.\d+, at random 0\.\d+"))
         expect(measured).to_be_visible()
     nothing_broke(page)
+
+
+def test_the_address_bar_carries_the_sample_but_no_upload(server, visitor):
+    page = visitor()
+    page.goto(f"{server.url}/occlude")
+    wait_for_map(page)
+    coffee = page.get_by_role("radio", name="Coffee")
+    coffee.click()
+    expect(page).to_have_url(re.compile("sample-image=Coffee"))
+    page.get_by_role("slider", name="Stride (input px)").press("ArrowRight")
+    expect(page).to_have_url(re.compile("stride64=5"))
+    wait_for_map(page)
+    expect(page).to_have_url(re.compile("sample-image=Coffee"))
+    upload(page, "mine.jpg", "image/jpeg", photo())
+    expect(coffee).not_to_be_checked()
+    wait_for_map(page)
+    expect(page).not_to_have_url(re.compile("sample-image"))
+    coffee.click()
+    expect(coffee).to_be_checked()
+    wait_for_map(page)
+    expect(page).to_have_url(re.compile("sample-image=Coffee"))
+    nothing_broke(page)
+
+
+@pytest.mark.parametrize(("width", "first"), [(1280, "controls"), (390, "map")])
+def test_the_map_comes_before_the_controls_where_they_stack(server, visitor, width, first):
+    page = visitor(width)
+    page.goto(f"{server.url}/occlude")
+    wait_for_map(page)
+    shown = page.locator(MAP).bounding_box()
+    box = page.locator("[data-testid=stMain] [data-testid=stFileUploader]").bounding_box()
+    grid = page.locator("[data-testid=stVegaLiteChart]").nth(1).bounding_box()
+    assert (box["y"] > shown["y"] + shown["height"]) == (first == "map")
+    assert (box["x"] > shown["x"] + shown["width"]) == (first == "controls")
+    assert grid["y"] > box["y"] + box["height"]
 
 
 @pytest.mark.skipif(not samples("audio"), reason="no audio samples in assets")
@@ -199,10 +199,11 @@ def test_a_hostile_file_gets_a_sentence_and_loses_nothing(server, visitor, name,
     nothing_broke(page)
 
 
-def test_two_visitors_at_once_see_their_own_pictures(server, visitor):
+def test_two_visitors_at_once_see_their_own_pictures(fresh_server, visitor):
+    # On a fresh server both of them import the app.
     pages = [visitor(), visitor()]
     for page in pages:
-        page.goto(f"{server.url}/occlude?opacity=0")
+        page.goto(f"{fresh_server.url}/occlude?opacity=0")
     files = [photo("red"), photo("blue")]
     for page, data in zip(pages, files, strict=True):
         upload(page, "mine.jpg", "image/jpeg", data)
@@ -214,7 +215,9 @@ def test_two_visitors_at_once_see_their_own_pictures(server, visitor):
     seen = []
     for page in pages:
         source = page.locator(MAP).get_attribute("src")
-        data = page.request.get(source if source.startswith("http") else server.url + source).body()
+        data = page.request.get(
+            source if source.startswith("http") else fresh_server.url + source
+        ).body()
         picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float)
         height, width = picture.shape[:2]
         seen.append(

@@ -21,6 +21,7 @@ from torch import nn
 from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.models import ImageFrontend, Model, load_checkpoint
 from cnnvis_core.models.catalogue import blueprint
+from tests.support import Payload, torch_file
 
 NAME = "squeezenet1_1"  # small, and its classifier is a convolution
 
@@ -33,12 +34,6 @@ def trained(model_id: str = NAME) -> nn.Module:
 @pytest.fixture(scope="module")
 def state() -> dict[str, torch.Tensor]:
     return dict(trained().state_dict())
-
-
-def saved(content: object, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer, **options)
-    return buffer.getvalue()
 
 
 def open_(data: bytes, model_id: str = NAME) -> Model:
@@ -74,13 +69,13 @@ def program(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     "wrap",
     [
-        lambda s: saved(OrderedDict(s)),
-        lambda s: saved({"state_dict": s, "epoch": 3, "best": 0.5}),
-        lambda s: saved({"model": s, "optimizer": {"state": {0: {"m": torch.zeros(9)}}}}),
-        lambda s: saved({f"module.{k}": v for k, v in s.items()}),
-        lambda s: saved({"state_dict": {f"model.module.{k}": v for k, v in s.items()}}),
-        lambda s: saved({k: nn.Parameter(v) for k, v in s.items()}),
-        lambda s: saved({k: v.double() for k, v in s.items()}),
+        lambda s: torch_file(OrderedDict(s)),
+        lambda s: torch_file({"state_dict": s, "epoch": 3, "best": 0.5}),
+        lambda s: torch_file({"model": s, "optimizer": {"state": {0: {"m": torch.zeros(9)}}}}),
+        lambda s: torch_file({f"module.{k}": v for k, v in s.items()}),
+        lambda s: torch_file({"state_dict": {f"model.module.{k}": v for k, v in s.items()}}),
+        lambda s: torch_file({k: nn.Parameter(v) for k, v in s.items()}),
+        lambda s: torch_file({k: v.double() for k, v in s.items()}),
         lambda s: save_safetensors(s),
         lambda s: save_safetensors({f"_orig_mod.{k}": v for k, v in s.items()}),
     ],
@@ -99,7 +94,7 @@ def test_the_ways_in_which_people_save_weights(wrap: Any, state: dict[str, torch
 
 @pytest.mark.parametrize("kind", ["half", "bfloat16"])
 def test_half_precision_becomes_float32(kind: str, state: dict[str, torch.Tensor]) -> None:
-    model = open_(saved({k: getattr(v, kind)() for k, v in state.items()}))
+    model = open_(torch_file({k: getattr(v, kind)() for k, v in state.items()}))
     assert {w.dtype for w in model.module.parameters()} == {torch.float32}
 
 
@@ -127,7 +122,7 @@ def test_ends_are_adapted_to_the_file(model_id: str, channels: int, classes: int
         for name, shape in shapes.items()
     }
     tensors[first] = torch.rand(shapes[first][0], channels, *shapes[first][2:])
-    model = open_(saved(tensors), model_id)
+    model = open_(torch_file(tensors), model_id)
     assert model.input_shape == (channels, 224, 224)
     assert isinstance(model.frontend, ImageFrontend)
     assert model.frontend.channels == channels
@@ -152,11 +147,11 @@ def test_googlenet_with_its_training_heads_and_in_gray() -> None:
     module = torchvision.models.googlenet(
         weights=None, num_classes=7, aux_logits=True, init_weights=False
     )
-    model = open_(saved(module.state_dict()), "googlenet")
+    model = open_(torch_file(module.state_dict()), "googlenet")
     assert len(model.classes) == 7
     assert bool(model.module.transform_input)
     module.conv1.conv = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-    gray = open_(saved(module.state_dict()), "googlenet")
+    gray = open_(torch_file(module.state_dict()), "googlenet")
     assert not bool(gray.module.transform_input)
     assert gray.predict(torch.rand(1, 1, 64, 64)).shape == (1, 7)
 
@@ -195,23 +190,13 @@ def test_real_yamnet_weights_load(data_dir: Path) -> None:
 # --- hostile and broken files ---------------------------------------------------------------
 
 
-class Payload:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return Path.write_text, (self.path, "executed")
-
-
 def test_code_in_a_pickle_is_not_run(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     path = tmp_path / "proof"
     bomb = Payload(path)
-    refused(saved({**state, "extra": bomb}), "could run code")
-    refused(saved(bomb), "could run code")
+    refused(torch_file({**state, "extra": bomb}), "could run code")
+    refused(torch_file(bomb), "could run code")
     refused(pickle.dumps(bomb), "PyTorch before 1.6")
-    refused(saved({"a": bomb}, _use_new_zipfile_serialization=False), "PyTorch before 1.6")
+    refused(torch_file({"a": bomb}, _use_new_zipfile_serialization=False), "PyTorch before 1.6")
     assert not path.exists()
     pickle.loads(pickle.dumps(bomb))  # the payload does work where it is let
     assert path.read_text() == "executed"
@@ -231,15 +216,15 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path, state: dict[str, torch.Tens
     ],
 )
 def test_odd_pickles_are_refused(content: bytes, state: dict[str, torch.Tensor]) -> None:
-    refused(rezip(saved(state), {"data.pkl": content}), "could run code|damaged|no weight")
+    refused(rezip(torch_file(state), {"data.pkl": content}), "could run code|damaged|no weight")
 
 
 def test_a_pickled_network_is_refused_with_what_to_do() -> None:
-    refused(saved(nn.Linear(2, 2)), "save model.state_dict")
+    refused(torch_file(nn.Linear(2, 2)), "save model.state_dict")
 
 
 def test_a_zip_bomb_is_refused_before_it_inflates(state: dict[str, torch.Tensor]) -> None:
-    zeros = saved({k: torch.zeros(v.shape) for k, v in state.items()})
+    zeros = torch_file({k: torch.zeros(v.shape) for k, v in state.items()})
     bomb = rezip(zeros, {}, zipfile.ZIP_DEFLATED)
     assert len(bomb) < len(zeros) / 20
     assert torch.load(io.BytesIO(bomb), weights_only=True).keys() == state.keys()  # torch takes it
@@ -247,7 +232,7 @@ def test_a_zip_bomb_is_refused_before_it_inflates(state: dict[str, torch.Tensor]
 
 
 def test_records_that_overlap_are_refused(state: dict[str, torch.Tensor]) -> None:
-    data = saved({"w": torch.zeros(50_000)})
+    data = torch_file({"w": torch.zeros(50_000)})
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entry = next(e for e in archive.infolist() if e.filename.endswith("data/0"))
     buffer = io.BytesIO(data)
@@ -263,7 +248,7 @@ def test_records_that_overlap_are_refused(state: dict[str, torch.Tensor]) -> Non
 
 
 def test_an_expanded_tensor_is_refused(state: dict[str, torch.Tensor]) -> None:
-    huge = saved({**state, "features.0.bias": torch.zeros(1).expand(10**10)})
+    huge = torch_file({**state, "features.0.bias": torch.zeros(1).expand(10**10)})
     loaded = torch.load(io.BytesIO(huge), weights_only=True)
     assert loaded["features.0.bias"].numel() == 10**10  # torch takes it
     refused(huge, "more numbers than it holds")
@@ -272,13 +257,13 @@ def test_an_expanded_tensor_is_refused(state: dict[str, torch.Tensor]) -> None:
 def test_many_views_of_one_record_are_refused() -> None:
     record = torch.zeros(1_000_000)
     views = {f"w{index}": record[:] for index in range(200)}
-    assert len(saved(views)) < 5_000_000
-    refused(saved(views), "far more than the architecture")
+    assert len(torch_file(views)) < 5_000_000
+    refused(torch_file(views), "far more than the architecture")
 
 
 @pytest.mark.parametrize("claim", [b"\xff\xff\xff\x7f", b"\x00\x00\x01\x00"])
 def test_a_record_smaller_than_its_claim_is_refused(claim: bytes) -> None:
-    data = saved({"w": torch.zeros(66_000)})
+    data = torch_file({"w": torch.zeros(66_000)})
     lie = program(data).replace(b"J" + struct.pack("<I", 66_000), b"J" + claim)
     if claim[-2:] == b"\x01\x00":  # 65536, smaller than the record: the tensor cannot fit
         lie = program(data).replace(b"J" + struct.pack("<I", 66_000), b"J" + claim, 1)
@@ -286,7 +271,7 @@ def test_a_record_smaller_than_its_claim_is_refused(claim: bytes) -> None:
 
 
 def test_a_file_far_larger_than_the_architecture_is_refused() -> None:
-    refused(saved({"w": torch.zeros(6_000_000)}), "far more than the architecture")
+    refused(torch_file({"w": torch.zeros(6_000_000)}), "far more than the architecture")
     refused(save_safetensors({"w": torch.zeros(6_000_000)}), "far more than the architecture")
 
 
@@ -294,7 +279,7 @@ def test_too_little_memory_is_said(
     state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cnnvis_core.models.untrusted.available_memory", lambda: 1_000_000)
-    refused(saved(state), "not enough memory")
+    refused(torch_file(state), "not enough memory")
     refused(save_safetensors(state), "not enough memory")
 
 
@@ -304,7 +289,7 @@ def test_values_that_are_no_numbers_are_refused(
 ) -> None:
     bias = state["features.0.bias"].double()
     bias[5] = value
-    for data in (saved({**state, "features.0.bias": bias}),
+    for data in (torch_file({**state, "features.0.bias": bias}),
                  save_safetensors({**state, "features.0.bias": bias})):  # fmt: skip
         assert "features.0.bias" in refused(data, "infinite or no numbers")
 
@@ -312,33 +297,34 @@ def test_values_that_are_no_numbers_are_refused(
 def test_a_negative_variance_is_refused() -> None:
     state = trained("resnet18").state_dict()
     state["bn1.running_var"][3] = -1
-    refused(saved(state), "negative variance", "resnet18")
+    refused(torch_file(state), "negative variance", "resnet18")
 
 
 def test_weights_of_another_architecture_list_three_differences() -> None:
-    text = refused(saved(trained("mobilenet_v3_small").state_dict()), "do not fit SqueezeNet 1.1")
+    other = torch_file(trained("mobilenet_v3_small").state_dict())
+    text = refused(other, "do not fit SqueezeNet 1.1")
     assert text.count(" is missing") == 3
     assert "more differences" in text
 
 
 def test_a_shape_that_differs_is_named(state: dict[str, torch.Tensor]) -> None:
     odd = {**state, "features.3.squeeze.bias": torch.zeros(17)}
-    assert "features.3.squeeze.bias is 17 instead of 16" in refused(saved(odd), "do not fit")
+    assert "features.3.squeeze.bias is 17 instead of 16" in refused(torch_file(odd), "do not fit")
     odd = {**state, "features.3.squeeze.bias": torch.zeros(16, dtype=torch.long)}
-    assert "whole numbers" in refused(saved(odd), "do not fit")
+    assert "whole numbers" in refused(torch_file(odd), "do not fit")
 
 
 def test_sparse_and_meta_tensors_are_refused(state: dict[str, torch.Tensor]) -> None:
     where = torch.zeros(1, 1)
     sparse = torch.sparse_coo_tensor(where, torch.ones(1), (64,), check_invariants=True)
-    refused(saved({**state, "features.0.bias": sparse}), "could run code")
+    refused(torch_file({**state, "features.0.bias": sparse}), "could run code")
     meta = torch.empty(64, device="meta")
-    refused(saved({**state, "features.0.bias": meta}), "could run code|do not fit")
+    refused(torch_file({**state, "features.0.bias": meta}), "could run code|do not fit")
 
 
 @pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {}, {"a": 1}, {"state_dict": {}}])
 def test_files_without_a_state_dict_are_refused(content: object) -> None:
-    refused(saved(content), "no state_dict")
+    refused(torch_file(content), "no state_dict")
 
 
 @pytest.mark.parametrize(
@@ -362,7 +348,7 @@ def test_files_that_are_no_weights_are_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("keep", [0.2, 0.9, 0.999])
 def test_truncated_files_are_refused(keep: float, state: dict[str, torch.Tensor]) -> None:
-    for data in (saved(state), save_safetensors(state)):
+    for data in (torch_file(state), save_safetensors(state)):
         refused(data[: int(len(data) * keep)], "damaged")
 
 
@@ -384,4 +370,4 @@ def test_something_else_than_bytes_is_refused() -> None:
 def test_sound_has_one_channel(data_dir: Path) -> None:
     state = torch.load(data_dir / "weights" / "yamnet.pth", weights_only=True)
     state["layer1.fused.conv.weight"] = torch.zeros(32, 3, 3, 3)
-    refused(saved(state), "sound has 1", "yamnet")
+    refused(torch_file(state), "sound has 1", "yamnet")

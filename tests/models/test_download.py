@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import resource
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -24,86 +20,18 @@ from cnnvis_core.models import load
 from cnnvis_core.models.catalogue import blueprint
 from cnnvis_core.models.download import Patience, WeightFile, fetch
 from cnnvis_core.models.zoo import fetch_state
+from tests.support import torch_file
+from tests.weight_site import Site, weight_site
 
 CONTENT = os.urandom(1_500_000)
 NAME = f"tiny-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
 HASTY = Patience(silence=0.5, window=0.5, slowest=4096.0)
 
 
-@dataclass
-class Site:
-    """What the server sends, and how often it was asked."""
-
-    address: str = ""
-    content: bytes = CONTENT
-    mode: str = "good"
-    asked: list[str] = field(default_factory=list)
-
-    def file(self, name: str = NAME, size: int = 0) -> WeightFile:
-        return WeightFile(f"{self.address}/{name}", size)
-
-
-def handler(site: Site) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            site.asked.append(self.path)
-            if site.mode == "missing":
-                self.send_error(404)
-                return
-            if site.mode == "silent":
-                time.sleep(1.5)
-                return
-            if site.mode == "moved" and "moved" not in self.path:
-                self.send_response(302)
-                self.send_header("Location", f"/moved/{self.path.lstrip('/')}")
-                self.end_headers()
-                return
-            if site.mode == "garbage":
-                self.wfile.write(b"what? this is no HTTP\r\n\r\n")
-                return
-            self.send_response(200)
-            if site.mode != "unsized":
-                self.send_header("Content-Length", str(len(site.content)))
-            self.end_headers()
-            try:
-                if site.mode == "cut off":
-                    self.wfile.write(site.content[:-1000])
-                elif site.mode == "stalls":
-                    self.wfile.write(site.content[:1000])
-                    self.wfile.flush()
-                    time.sleep(1.5)
-                elif site.mode == "trickles":
-                    for index in range(200):
-                        self.wfile.write(site.content[index : index + 1])
-                        time.sleep(0.02)
-                elif site.mode == "reset":
-                    self.wfile.write(site.content[:100_000])
-                    linger = b"\1\0\0\0\0\0\0\0"  # close with RST
-                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                    self.connection.close()
-                else:
-                    self.wfile.write(site.content)
-            except OSError:
-                return
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Handler
-
-
 @pytest.fixture
 def site() -> Iterator[Site]:
-    site = Site()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(site))
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    site.address = f"http://127.0.0.1:{server.server_address[1]}"
-    yield site
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with weight_site(CONTENT) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +47,7 @@ def files(cache: Path) -> list[str]:
 
 def test_a_good_file_arrives_whole_with_progress(site: Site, cache: Path) -> None:
     seen: list[tuple[int, int]] = []
-    path = fetch(site.file(), lambda done, total: seen.append((done, total)), HASTY)
+    path = fetch(site.file(NAME), lambda done, total: seen.append((done, total)), HASTY)
     assert path == cache / NAME
     assert path.read_bytes() == CONTENT
     assert files(cache) == [NAME]
@@ -128,7 +56,7 @@ def test_a_good_file_arrives_whole_with_progress(site: Site, cache: Path) -> Non
     assert len(seen) > 2
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     # The second time nobody is asked.
-    assert fetch(site.file()) == path
+    assert fetch(site.file(NAME)) == path
     assert len(site.asked) == 1
     assert oct(path.stat().st_mode & 0o777) == "0o644"
 
@@ -137,7 +65,7 @@ def test_a_good_file_arrives_whole_with_progress(site: Site, cache: Path) -> Non
 def test_servers_that_do_it_in_another_way(site: Site, mode: str) -> None:
     site.mode = mode
     totals: set[int] = set()
-    path = fetch(site.file(size=len(CONTENT)), lambda _, total: totals.add(total), HASTY)
+    path = fetch(site.file(NAME, size=len(CONTENT)), lambda _, total: totals.add(total), HASTY)
     assert path.read_bytes() == CONTENT
     assert totals == {len(CONTENT)}
 
@@ -159,19 +87,19 @@ def test_a_server_that_fails_is_one_sentence_and_leaves_nothing(
 ) -> None:
     site.mode = mode
     with pytest.raises(ModelError, match=sentence) as caught:
-        fetch(site.file(), patience=HASTY)
+        fetch(site.file(NAME), patience=HASTY)
     assert str(caught.value).count(".") <= 3
     assert "\n" not in str(caught.value)
     assert files(cache) == []
     # Once the server is well again, so is the file.
     site.mode = "good"
-    assert fetch(site.file(), patience=HASTY).read_bytes() == CONTENT
+    assert fetch(site.file(NAME), patience=HASTY).read_bytes() == CONTENT
 
 
 def test_other_bytes_than_the_hash_are_refused(site: Site, cache: Path) -> None:
     site.content = b"<html>Please log in</html>"
     with pytest.raises(ModelError, match="other bytes"):
-        fetch(site.file())
+        fetch(site.file(NAME))
     assert files(cache) == []
 
 
@@ -195,7 +123,7 @@ def test_a_callback_that_raises_cancels(site: Site, cache: Path) -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        fetch(site.file(), cancel)
+        fetch(site.file(NAME), cancel)
     assert files(cache) == []
 
 
@@ -203,7 +131,7 @@ def test_a_callback_that_raises_cancels(site: Site, cache: Path) -> None:
 def test_a_broken_file_in_the_cache_is_fetched_again(site: Site, cache: Path, old: bytes) -> None:
     cache.mkdir(parents=True)
     (cache / NAME).write_bytes(old)
-    assert fetch(site.file()).read_bytes() == CONTENT
+    assert fetch(site.file(NAME)).read_bytes() == CONTENT
     assert len(site.asked) == 1
 
 
@@ -213,7 +141,7 @@ def test_a_full_disk_is_one_sentence(site: Site, cache: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, before[1]))
     try:
         with pytest.raises(ModelError, match="could not be saved"):
-            fetch(site.file())
+            fetch(site.file(NAME))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert files(cache) == []
@@ -223,7 +151,7 @@ def test_too_little_room_is_said_before_the_first_byte(site: Site, cache: Path) 
     site.mode = "unsized"
     seen: list[int] = []
     with pytest.raises(ModelError, match="disk has"):
-        fetch(site.file(size=1 << 60), lambda done, _: seen.append(done))
+        fetch(site.file(NAME, size=1 << 60), lambda done, _: seen.append(done))
     assert not seen
     assert files(cache) == []
 
@@ -239,7 +167,7 @@ def test_a_cache_that_cannot_be_made_is_one_sentence(
 
 def test_two_at_once_do_not_disturb_each_other(site: Site, cache: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        paths = list(pool.map(lambda _: fetch(site.file()), range(4)))
+        paths = list(pool.map(lambda _: fetch(site.file(NAME)), range(4)))
     assert all(path.read_bytes() == CONTENT for path in paths)
     assert files(cache) == [NAME]
 
@@ -250,20 +178,14 @@ def test_what_a_killed_process_left_is_removed_in_time(site: Site, cache: Path) 
     for path in (old, fresh):
         path.write_bytes(b"x")
     os.utime(old, (time.time() - 1e6,) * 2)
-    fetch(site.file())
+    fetch(site.file(NAME))
     assert files(cache) == [NAME, fresh.name]
-
-
-def saved(module: nn.Module) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(module.state_dict(), buffer)
-    return buffer.getvalue()
 
 
 def test_weights_without_a_hash_that_cannot_be_read_are_fetched_again(
     site: Site, cache: Path
 ) -> None:
-    site.content = saved(nn.Linear(2, 3))
+    site.content = torch_file(nn.Linear(2, 3).state_dict())
     cache.mkdir(parents=True)
     (cache / "plain.pth").write_bytes(site.content[:-20])
     state = fetch_state(site.file("plain.pth"))
@@ -276,7 +198,7 @@ def test_load_downloads_verifies_and_reports(
 ) -> None:
     torch.manual_seed(0)
     module = blueprint("squeezenet1_1").build()
-    site.content = saved(module)
+    site.content = torch_file(module.state_dict())
     name = f"squeezenet-{hashlib.sha256(site.content).hexdigest()[:8]}.pth"
     monkeypatch.setattr("cnnvis_core.models.zoo.weight_file", lambda _: site.file(name))
     seen: list[int] = []

@@ -7,6 +7,7 @@ import pytest
 
 from cnnvis_core.errors import InputError
 from cnnvis_core.occlusion.grid import Grid, pixel_axis
+from cnnvis_core.occlusion.survey import Survey
 
 
 def brute_force_average(grid, values):
@@ -48,7 +49,7 @@ def test_disjoint_patches_rebuild_the_values():
     np.testing.assert_allclose(grid.average(values), np.kron(values, np.ones((3, 2))), atol=1e-5)
 
 
-@pytest.mark.parametrize("counts", [(1, 1), (1, 9), (5, 3), (17, 30), (64, 64)])
+@pytest.mark.parametrize("counts", [(1, 1), (1, 9), (40, 3), (5, 3), (17, 30), (64, 64)])
 def test_the_order_visits_every_cell_once_from_coarse_to_fine(counts):
     grid = Grid(*(pixel_axis(n, 1, 1) for n in counts))
     order = grid.coarse_first()
@@ -61,14 +62,23 @@ def test_the_order_visits_every_cell_once_from_coarse_to_fine(counts):
         assert distance <= max(1, 4 * np.sqrt(1 / share)), share
 
 
+@pytest.mark.parametrize("counts", [(1, 64), (70, 1), (3, 40), (7, 29), (9, 57), (33, 33)])
+def test_the_first_sixteen_positions_leave_nothing_blank(counts):
+    grid = Grid(*(pixel_axis(n, 1, 1) for n in counts))
+    survey = Survey(grid, np.ones(counts, bool))
+    survey.note(grid.coarse_first()[:16], np.ones(16, np.float32))
+    assert (survey.filled() == 1).all()
+
+
 def test_gaps_take_the_nearest_coarser_value():
     grid = Grid(pixel_axis(8, 1, 1), pixel_axis(8, 1, 1))
     measured = np.zeros((8, 8), bool)
     measured[::2, ::2] = True
     drop = np.arange(64, dtype=np.float32).reshape(8, 8)
-    filled = grid.fill_gaps(drop, measured)
-    np.testing.assert_array_equal(filled, np.kron(drop[::2, ::2], np.ones((2, 2))))
-    assert (grid.fill_gaps(drop, np.zeros((8, 8), bool)) == 0).all()
+    survey = Survey(grid, np.ones((8, 8), bool))
+    assert (survey.filled() == 0).all()
+    survey.note(list(zip(*np.nonzero(measured), strict=True)), drop[measured])
+    np.testing.assert_array_equal(survey.filled(), np.kron(drop[::2, ::2], np.ones((2, 2))))
 
 
 def test_too_many_positions_are_refused():

@@ -13,6 +13,7 @@ from torch import nn
 from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.jobs import run
 from cnnvis_core.occlusion import default_patch, occlude, occluder_for
+from cnnvis_core.occlusion.choice import TRIAL
 from tests.support import picture_model, small_network
 
 
@@ -171,13 +172,14 @@ def test_previews_cover_the_whole_picture_and_end_in_the_result():
         np.testing.assert_array_equal(preview.drop[preview.measured], final.drop[preview.measured])
 
 
-def test_every_position_is_measured_once_and_the_clean_input_once():
+@pytest.mark.parametrize(("engine", "positions"), [("full", 7 * 7), ("incremental", TRIAL)])
+def test_the_network_runs_once_a_position_and_incrementally_for_a_trial_only(engine, positions):
     model = picture_model(small_network(), (32, 32))
     seen = []
     count = model.module[0].register_forward_hook(lambda m, a, out: seen.append(len(out)))
-    run(occlude(model, torch.randn(1, 3, 32, 32), 0, 8, 4))
+    run(occlude(model, torch.randn(1, 3, 32, 32), 0, 8, 4, engine=engine))
     count.remove()
-    assert sum(seen) == 1 + 7 * 7
+    assert sum(seen) == 1 + positions
 
 
 def test_closing_a_job_leaves_the_model_as_it_was():
@@ -238,7 +240,7 @@ def test_batches_do_not_change_the_result(monkeypatch):
     model = picture_model(small_network(), (32, 32))
     x = torch.randn(1, 3, 32, 32)
     whole = run(occlude(model, x, 0, 8, 4))
-    monkeypatch.setattr("cnnvis_core.occlusion.engine.batch_size", lambda *_: 3)
+    monkeypatch.setattr("cnnvis_core.occlusion.evaluators.batch_size", lambda *_: 3)
     np.testing.assert_allclose(run(occlude(model, x, 0, 8, 4)).drop, whole.drop, atol=1e-6)
 
 

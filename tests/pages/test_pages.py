@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from streamlit import config
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import ButtonGroup
 
 from cnnvis_core.inputs.samples import samples
+from cnnvis_core.ui.uploads import MEDIA_MB, WEIGHTS_MB, limit_mb
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def open_page(name: str | None = None, **query: str) -> AppTest:
+def open_page(name: str | None = None, **query: str | list[str]) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
     for key, value in query.items():
         app.query_params[key] = value
@@ -25,6 +30,20 @@ def open_page(name: str | None = None, **query: str) -> AppTest:
 
 def captions(app: AppTest) -> str:
     return "\n".join(caption.value for caption in app.caption)
+
+
+def sample_pill(app: AppTest) -> ButtonGroup:
+    return next(p for p in app.button_group if p.key == "sample-image")
+
+
+def errors(app: AppTest) -> str:
+    return "\n".join(error.value for error in app.error)
+
+
+def picture_file() -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((80, 60), 60).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def heading(app: AppTest) -> str:
@@ -114,8 +133,68 @@ def test_a_model_that_is_not_here_says_so_and_waits():
 def test_another_sample_brings_its_own_answer():
     app = open_page("occlude")
     first = heading(app)
-    control = next(p for p in app.button_group if p.key == "sample-image")
-    control.set_value("coffee").run()
+    sample_pill(app).set_value("coffee").run()
     assert not app.exception
     assert heading(app) != first
     assert "espresso" in heading(app)
+
+
+def test_a_picture_of_one_s_own_takes_the_mark_off_the_sample():
+    app = open_page("occlude", **{"sample-image": "Coffee"})
+    shown = heading(app)
+    assert sample_pill(app).value == "coffee"
+    box = app.file_uploader(key="upload-image")
+    box.upload("mine.png", picture_file(), "image/png").run()
+    assert sample_pill(app).value is None
+    assert heading(app) != shown
+    # The sample of before can be chosen again, although it was the last one.
+    sample_pill(app).set_value("coffee").run()
+    assert heading(app) == shown
+    assert not app.error
+    assert not app.exception
+
+
+def test_the_sample_is_back_when_one_s_own_picture_is_removed():
+    app = open_page("occlude", **{"sample-image": "Coffee"})
+    shown = heading(app)
+    app.file_uploader(key="upload-image").upload("mine.png", picture_file(), "image/png").run()
+    app.file_uploader(key="upload-image").clear().run()
+    assert sample_pill(app).value == "coffee"
+    assert heading(app) == shown
+
+
+def test_a_bad_file_changes_nothing_but_a_sentence():
+    app = open_page("occlude", **{"sample-image": "Coffee"})
+    shown = heading(app)
+    app.file_uploader(key="upload-image").upload("bad.png", b"<html>", "image/png").run()
+    assert "not a supported" in errors(app)
+    assert sample_pill(app).value == "coffee"
+    assert heading(app) == shown
+    app.file_uploader(key="upload-image").set_value(("a.png", picture_file(), "image/png")).run()
+    assert not app.error
+    own = heading(app)
+    app.file_uploader(key="upload-image").set_value(("b.png", b"<html>", "image/png")).run()
+    assert "not a supported" in errors(app)
+    assert sample_pill(app).value is None
+    assert heading(app) == own
+
+
+def test_limits_hold_where_the_browser_does_not_check_them():
+    app = open_page("occlude")
+    app.file_uploader(key="upload-image").upload("l.png", bytes(21 * 2**20), "image/png").run()
+    assert "at most 20 MB" in errors(app)
+    assert "Drop of the probability" in captions(app)
+    app = open_page("models")
+    box = app.file_uploader(key="weights-resnet64-tiny-imagenet")
+    box.upload("l.pth", bytes(201 * 2**20)).run()
+    assert "at most 200 MB" in errors(app)
+    assert not app.exception
+
+
+def test_a_lower_limit_of_the_server_holds_for_every_box():
+    before = config.get_option("server.maxUploadSize")
+    config.set_option("server.maxUploadSize", 5)
+    try:
+        assert (limit_mb(MEDIA_MB), limit_mb(WEIGHTS_MB)) == (5, 5)
+    finally:
+        config.set_option("server.maxUploadSize", before)

@@ -1,0 +1,44 @@
+"""What a visitor does on every page, and what they must never see."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image, ImageDraw
+from playwright.sync_api import Page, expect
+
+expect.set_options(timeout=90_000)
+
+MAP = "img[alt*='places that support']"
+IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
+GRID = "Numbers under the pointer"
+
+
+def photo(colour: str = "red", size: tuple[int, int] = (640, 480)) -> bytes:
+    """A picture of a ball, turned by its EXIF orientation."""
+    picture = Image.effect_noise(size, 60).convert("RGB")
+    ImageDraw.Draw(picture).ellipse((160, 80, 480, 400), fill=colour)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+def upload(page: Page, name: str, kind: str, data: bytes, where: str = "stMain") -> None:
+    page.locator(f"[data-testid={where}] input[type=file]").set_input_files(
+        {"name": name, "mimeType": kind, "buffer": data}
+    )
+
+
+def wait_for_map(page: Page) -> None:
+    """Wait for the end of the run, then for what it has drawn; stale elements look the same."""
+    page.wait_for_timeout(300)
+    expect(page.locator(IDLE)).to_be_visible()
+    expect(page.get_by_text(GRID)).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+def nothing_broke(page: Page) -> None:
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+    expect(page.locator("[data-testid=stException]")).to_have_count(0)
