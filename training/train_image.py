@@ -16,6 +16,8 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -29,11 +31,62 @@ from training.common import DATA, LOGS, RUNS, append_row, save_atomically, updat
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-# Share of the run that a phase ends at, pixels a side, smallest share of the picture's area that a
-# crop keeps: smaller pictures are cheaper, and crops make things look as large as the whole picture
-# at 64 pixels does (Touvron et al. 2019, the train-test resolution discrepancy). A share of 1
-# stands for shifts by whole pixels, which leave pictures as sharp as they are when they are named.
-PHASES = ((0.27, 48, 0.4), (0.58, 56, 0.45), (0.82, 56, 0.7), (0.85, 64, 0.85), (1.0, 64, 1))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs on pictures of one kind.
+
+    Attributes
+    ----------
+    epochs : int
+        Their number.
+    size : int
+        Pixels a side. Smaller pictures are cheaper.
+    crop : float
+        Smallest share of the picture's area that a resampled crop keeps: crops make things look as
+        large as the whole picture at 64 pixels does (Touvron et al. 2019, the train-test resolution
+        discrepancy). 1 stands for windows at whole pixels, as sharp as pictures are when named.
+    """
+
+    epochs: int
+    size: int
+    crop: float
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Phases through which the rate rises (for a tenth), then falls to nothing as a cosine does."""
+
+    rate: float
+    phases: tuple[Phase, ...]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases."""
+        return sum(phase.epochs for phase in self.phases)
+
+    def rate_at(self, done: float) -> float:
+        """Rate after a share of the cycle, 0 to 1."""
+        warm, fall = min(1.0, done / 0.1), max(0.0, (done - 0.1) / 0.9)
+        return self.rate * warm * 0.5 * (1 + math.cos(math.pi * fall))
+
+
+# Resampling blurs, and who learned from blurred pictures names sharp ones badly: hence a second
+# cycle, which sees only sharp ones.
+CYCLES = (
+    Cycle(
+        0.3,
+        (
+            Phase(9, 48, 0.4),
+            Phase(10, 56, 0.45),
+            Phase(8, 56, 0.7),
+            Phase(1, 64, 0.85),
+            Phase(5, 64, 1),
+        ),
+    ),
+    Cycle(0.08, (Phase(5, 56, 1), Phase(4, 64, 1))),
+)
 
 
 def decode(name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,13 +108,16 @@ def decode(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     return pictures, labels
 
 
-def shift(x: torch.Tensor, most: int, rng: torch.Generator) -> torch.Tensor:
-    """Pictures moved by whole pixels, mirrored at the border, half of them flipped."""
+def windows(x: torch.Tensor, size: int, rng: torch.Generator, border: int = 4) -> torch.Tensor:
+    """Windows of ``size`` pixels at whole pixels, mirrored at the border, half of them flipped."""
     n, _, height, width = x.shape
-    padded = F.pad(x, (most, most, most, most), mode="reflect")
-    top, left = (torch.randint(0, 2 * most + 1, (n,), generator=rng) for _ in range(2))
-    rows = top[:, None] + torch.arange(height)
-    cols = left[:, None] + torch.arange(width)
+    padded = F.pad(x, (border,) * 4, mode="reflect")
+    top, left = (
+        torch.randint(0, side + 2 * border - size + 1, (n,), generator=rng)
+        for side in (height, width)
+    )
+    rows = top[:, None] + torch.arange(size)
+    cols = left[:, None] + torch.arange(size)
     flip = torch.randint(0, 2, (n,), generator=rng).bool()
     cols = torch.where(flip[:, None], cols.flip(1), cols)
     return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], cols[:, None]].movedim(3, 1)
@@ -126,12 +182,52 @@ def gradients(
     return float(loss.detach()), torch.autograd.grad(loss, weights)
 
 
+def timetable() -> list[tuple[Cycle, int, Phase]]:
+    """Every epoch's cycle, number within the cycle, and phase."""
+    rows = []
+    for cycle in CYCLES:
+        phases = [phase for phase in cycle.phases for _ in range(phase.epochs)]
+        rows += [(cycle, within, phase) for within, phase in enumerate(phases)]
+    return rows
+
+
+def cycle_end(number: int) -> Path:
+    """Where the averaged weights at the end of a cycle are kept."""
+    return RUNS / f"image-cycle{number}.pt"
+
+
+@torch.no_grad()
+def merge(states: Sequence[dict[str, torch.Tensor]], pictures: torch.Tensor) -> nn.Module:
+    """Network with the mean of several ends' weights (Izmailov et al. 2018, algorithm 1).
+
+    The statistics of its batch norms are taken anew from 10,240 training ``pictures``.
+    """
+    model = ResNet64().to(memory_format=torch.channels_last)
+    first = states[0]
+    model.load_state_dict(
+        {
+            name: torch.stack([state[name] for state in states]).mean(0)
+            if value.is_floating_point()
+            else value
+            for name, value in first.items()
+        }
+    )
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.reset_running_stats()
+            part.momentum = None  # the mean of all batches
+    model.train()
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        picked = torch.randint(0, len(pictures), (256,), generator=rng)
+        model(windows((pictures[picked].float() / 255 - MEAN) / STD, 64, rng))
+    return model.eval()
+
+
 def main() -> None:
     """Train, resuming where the last run stopped."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=33)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--rate", type=float, default=0.3)
     parser.add_argument("--decay", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit-steps", type=int, default=0, help="stop early, for timing")
@@ -146,12 +242,11 @@ def main() -> None:
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.SGD(
         [{"params": weights, "weight_decay": arguments.decay}, {"params": others}],
-        lr=arguments.rate,
+        lr=CYCLES[0].rate,
         momentum=0.9,
         nesterov=True,
     )
     per_epoch = len(x) // arguments.batch
-    total = per_epoch * arguments.epochs
     checkpoint = RUNS / "image.pt"
     start = 0
     if checkpoint.exists():
@@ -169,28 +264,29 @@ def main() -> None:
     pool, models = ThreadPoolExecutor(workers), twins(model, workers)
     parameters, producer = list(model.parameters()), ThreadPoolExecutor(1)
 
-    for epoch in range(start, arguments.epochs):
+    for epoch, (cycle, within, phase) in enumerate(timetable()):
+        if epoch < start:
+            continue
         rng = torch.Generator().manual_seed(1000 * arguments.seed + epoch)
         order = torch.randperm(len(x), generator=rng)
         began, loss_sum = time.perf_counter(), 0.0
         for twin in models:
             twin.train()
-        size, crop = next(p[1:] for p in PHASES if epoch < round(p[0] * arguments.epochs))
         batches = order[: per_epoch * arguments.batch].split(arguments.batch)
 
         def prepare(
-            picked: torch.Tensor, size: int = size, crop: float = crop, rng: torch.Generator = rng
+            picked: torch.Tensor, phase: Phase = phase, rng: torch.Generator = rng
         ) -> tuple[torch.Tensor, torch.Tensor]:
             batch = (x[picked].float() / 255 - MEAN) / STD
-            batch = shift(batch, 4, rng) if crop == 1 else augment(batch, size, crop, rng)
+            if phase.crop == 1:
+                batch = windows(batch, phase.size, rng)
+            else:
+                batch = augment(batch, phase.size, phase.crop, rng)
             return batch.contiguous(memory_format=torch.channels_last), y[picked]
 
         ahead = producer.submit(prepare, batches[0])
         for step in range(per_epoch):
-            done = (epoch * per_epoch + step) / total
-            warm = min(1.0, done / 0.1)
-            fall = max(0.0, (done - 0.1) / 0.9)
-            rate = arguments.rate * warm * 0.5 * (1 + math.cos(math.pi * fall))
+            rate = cycle.rate_at((within + step / per_epoch) / cycle.epochs)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             batch, target = ahead.result()
@@ -218,7 +314,7 @@ def main() -> None:
         top1, top5 = evaluate(average, x_val, y_val)
         row = {
             "epoch": epoch + 1,
-            "size": size,
+            "size": phase.size,
             "rate": round(rate, 5),
             "loss": round(loss_sum / per_epoch, 4),
             "top1": round(top1, 2),
@@ -236,6 +332,8 @@ def main() -> None:
             },
             checkpoint,
         )
+        if within + 1 == cycle.epochs:
+            save_atomically(average.state_dict(), cycle_end(CYCLES.index(cycle)))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ SOUNDS = Path(__file__).resolve().parents[2] / "assets" / "samples"
 _OPENING = "rooster"  # one loud event in five seconds: a map with something to find
 # Package, file and title; the packages' own notes name the photographers.
 _PICTURES = {
-    "cat": ("skimage", "data/chelsea.png", "Cat"),
     "coffee": ("skimage", "data/coffee.png", "Coffee"),
+    "cat": ("skimage", "data/chelsea.png", "Cat"),
     "temple": ("sklearn", "datasets/images/china.jpg", "Temple"),
     "flower": ("sklearn", "datasets/images/flower.jpg", "Flower"),
     "rocket": ("skimage", "data/rocket.jpg", "Rocket"),
