@@ -3,8 +3,8 @@
 import streamlit as st
 
 import cnnvis_core  # noqa: F401  # First and whole: two visitors at once must not import halves.
-from cnnvis_core.ui.navigation import route
+from cnnvis_core.ui.navigation import run_page
 
 st.set_page_config(page_title="cnnvis", page_icon=":material/biotech:", layout="wide")
 
-route().run()
+run_page()

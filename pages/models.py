@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 import cnnvis_core  # noqa: F401  # First and whole: two visitors at once must not import halves.
-from cnnvis_core.ui.models import cards, choose_model
+from cnnvis_core.ui.models import cards, chosen_model
 from cnnvis_core.ui.navigation import ensure_router
 
 ensure_router()
@@ -15,7 +15,7 @@ st.markdown(
     "fetched once, when you first choose them. Each is loaded once and shared by all visitors."
 )
 
-model = choose_model()
+model = chosen_model()
 card = model.card
 
 st.subheader(card.title)

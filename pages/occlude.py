@@ -11,7 +11,7 @@ from cnnvis_core.render.files import occlusion_csv, occlusion_npz
 from cnnvis_core.ui.answers import choose_class, draw_top, probabilities
 from cnnvis_core.ui.inputs import choose_input
 from cnnvis_core.ui.jobs import run_job
-from cnnvis_core.ui.models import choose_model
+from cnnvis_core.ui.models import chosen_model
 from cnnvis_core.ui.navigation import ensure_router
 from cnnvis_core.ui.occluder_controls import box_control, occluder_settings
 from cnnvis_core.ui.occlusion_views import view_for
@@ -24,7 +24,7 @@ st.markdown(
     "the answer: covering them lowered its score. **Blue** places spoke against it."
 )
 
-model = choose_model()
+model = chosen_model()
 # On a phone columns stack: the map comes first, then the controls, then the details.
 results, controls = st.columns([2, 1], gap="medium")
 details = st.container()

@@ -61,6 +61,13 @@ def handler(site: Site) -> type[BaseHTTPRequestHandler]:
                     self.wfile.write(site.content[:half])
                     site.go_on.wait(60)
                     self.wfile.write(site.content[half:])
+                elif site.mode == "drags on":
+                    half = len(site.content) // 2
+                    self.wfile.write(site.content[:half])
+                    for start in range(half, len(site.content), half // 1000):
+                        self.wfile.write(site.content[start : start + half // 1000])
+                        if site.go_on.wait(0.05):
+                            return
                 elif site.mode == "trickles":
                     for index in range(200):
                         self.wfile.write(site.content[index : index + 1])

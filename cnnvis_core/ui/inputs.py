@@ -12,9 +12,12 @@ from cnnvis_core.errors import InputError
 from cnnvis_core.inputs import decode_image, read_audio
 from cnnvis_core.inputs.samples import Sample, samples
 from cnnvis_core.render.pictures import fit
+from cnnvis_core.ui.links import heed_link
 from cnnvis_core.ui.uploads import MEDIA_MB, content, upload_box
 
 Modality = Literal["image", "audio"]
+OWN = "own"  # in place of a sample's name
+_WORDS = {"image": "picture", "audio": "sound"}
 SHOWN_SIDE = 900  # pixels; the page is hardly ever wider
 
 
@@ -64,36 +67,58 @@ def sample_input(sample: Sample) -> Chosen:
     return _chosen(sample.modality, sample.read(), sample.id)
 
 
-def _turn_to(source: str, modality: Modality) -> None:
-    st.session_state[f"source-{modality}"] = source
-
-
 def choose_input(modality: Modality) -> Chosen:
     """Draw the widgets and return what was chosen last; a bad file changes nothing.
+
+    A visitor's own input stays a choice beside the samples, on every page, until it is removed.
 
     Raises
     ------
     InputError
         If not even a sample can be read.
     """
-    own = _own_input(modality)
-    sample = _choose_sample(modality, marked=own is None)
-    st.session_state[f"own-{modality}"] = own
-    chosen = own or sample_input(sample)
+    _take_own(modality)
+    own: Chosen | None = st.session_state.get(f"own-{modality}")
+    offered = {sample.id: sample for sample in samples(modality)}
+    titles = {name: sample.title for name, sample in offered.items()}
+    if own is not None:
+        titles = {OWN: f"Your {_WORDS[modality]}", **titles}
+    key = f"sample-{modality}"
+    heed_link(key, {title: name for name, title in titles.items()})
+    # A widget is forgotten when the visitor turns to another page.
+    kept = st.session_state.get(f"last-{key}")
+    if key not in st.session_state and key not in st.query_params and kept in titles:
+        st.session_state[key] = kept
+    picked = st.pills(
+        f"Which {_WORDS[modality]}",
+        list(titles),
+        format_func=lambda name: titles.get(name, name),
+        # A default beside a value that was set here would be one too many.
+        default=None if key in st.session_state else next(iter(offered)),
+        required=True,
+        wrap=True,
+        key=key,
+        bind="query-params",
+    )
+    st.session_state[f"last-{key}"] = picked
+    if picked != OWN:
+        st.session_state[f"before-{modality}"] = picked
+    chosen = own if picked == OWN and own else sample_input(offered[picked or next(iter(offered))])
     for note in chosen.notes:
         st.caption(f":material/info: {note}")
     return chosen
 
 
-def _own_input(modality: Modality) -> Chosen | None:
-    """Draw the ways to bring an input; return the visitor's own if it is what to look at."""
-    word = "picture" if modality == "image" else "sound"
+def _take_own(modality: Modality) -> None:
+    """Draw the ways to bring an input, and keep what is new and can be read."""
+    word = _WORDS[modality]
+    key = f"upload-{modality}"
     upload = upload_box(
         f"Drop a {word} here",
         MEDIA_MB,
-        key=f"upload-{modality}",
-        on_change=_turn_to,
-        args=("upload", modality),
+        key=key,
+        on_change=_forget_removed,
+        args=(modality, key),
         help="JPEG, PNG, WebP, GIF, BMP or TIFF."
         if modality == "image"
         else "WAV, FLAC, OGG or MP3; the first 30 seconds are analysed.",
@@ -103,41 +128,27 @@ def _own_input(modality: Modality) -> Chosen | None:
     # Drawn only when asked for: the browser asks for permission as soon as it appears.
     if st.toggle(f"Use the {device}", key=f"{device}-on"):
         recorder = st.camera_input if modality == "image" else st.audio_input
-        live = recorder(f"Your {device}", key=device, on_change=_turn_to, args=(device, modality))
-    source = st.session_state.get(f"source-{modality}", "sample")
-    given = {"upload": upload, device: live}.get(source)
-    if given is None:
-        return None
+        live = recorder(
+            f"Your {device}", key=device, on_change=_forget_removed, args=(modality, device)
+        )
     advice = "make it smaller and try again" if modality == "image" else "cut it and try again"
-    try:
-        return _chosen(modality, content(given, MEDIA_MB, advice), f"your-{word}")
-    except InputError as error:
-        st.error(str(error), icon=":material/error:")
-        return st.session_state.get(f"own-{modality}")
+    for source, given in ((key, upload), (device, live)):
+        if given is None:
+            continue
+        try:
+            own = _chosen(modality, content(given, MEDIA_MB, advice), f"your-{word}")
+        except InputError as error:
+            st.error(str(error), icon=":material/error:")
+            continue
+        if st.session_state.get(f"taken-{source}") != given.file_id:
+            st.session_state[f"taken-{source}"] = given.file_id
+            st.session_state[f"own-{modality}"] = own
+            st.session_state[f"sample-{modality}"] = OWN
 
 
-def _choose_sample(modality: Modality, marked: bool) -> Sample:
-    """Draw the samples, none of them marked where the visitor's own input is shown."""
-    offered = {sample.id: sample for sample in samples(modality)}
-    key = f"sample-{modality}"
-    first = next(iter(offered))
-    last = st.session_state.get(f"last-{key}", first)
-    # A marked sample could not be chosen again, so an input of one's own takes the mark away.
-    change = key in st.session_state and (st.session_state[key] is not None) != marked
-    if change:
-        st.session_state[key] = last if marked else None
-    sample_id = st.pills(
-        "Or a sample",
-        list(offered),
-        format_func=lambda name: offered[name].title if name in offered else name,
-        # A default beside a value that was set here would be one too many.
-        default=first if marked and not change else None,
-        required=True,
-        wrap=True,
-        key=key,
-        bind="query-params",
-        on_change=_turn_to,
-        args=("sample", modality),
-    )
-    st.session_state[f"last-{key}"] = sample_id or last
-    return offered[sample_id or last]
+def _forget_removed(modality: Modality, source: str) -> None:
+    """Return to the sample of before when the visitor's own input is taken away."""
+    if st.session_state.get(source) is None and f"taken-{source}" in st.session_state:
+        for name in (f"taken-{source}", f"own-{modality}"):
+            st.session_state.pop(name, None)
+        st.session_state[f"sample-{modality}"] = st.session_state[f"before-{modality}"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import streamlit as st
 from streamlit.typing import UploadedFile
 
 from cnnvis_core.errors import CnnvisError
 from cnnvis_core.models import Model, ModelCard, catalogue, load, load_checkpoint
+from cnnvis_core.ui.links import heed_link
 from cnnvis_core.ui.uploads import WEIGHTS_MB, content, upload_box
 
 KINDS = {"Picture": "image", "Sound": "audio"}
@@ -66,34 +69,64 @@ def _download(card: ModelCard) -> None:
     st.rerun()
 
 
-def choose_model() -> Model:
-    """Draw the sidebar's part about the model and return the chosen one, loaded.
+@dataclass(frozen=True)
+class Choice:
+    """A network of the catalogue, and the visitor's weights for it if there are any."""
 
-    The id on its card tells it from all others, also a visitor's weights from the catalogue's.
-    Stops the script, with a sentence on the page, where there is no model to go on with.
+    card: ModelCard
+    weights: UploadedFile | None
+
+
+def draw_sidebar() -> None:
+    """Draw the sidebar's part about the model; `chosen_model` tells what was chosen.
+
+    The router draws it, so that a choice and an upload live on when the visitor turns to another
+    page.
     """
+    heed_link("kind", {kind: kind for kind in KINDS})
     with st.sidebar:
         kind = st.segmented_control(
             "What to look at", list(KINDS), default="Picture", required=True, key="kind",
             bind="query-params", width="stretch",
         )  # fmt: skip
         found = {card.id: card for card in cards() if card.modality == KINDS[kind]}
+        key = f"model-{KINDS[kind]}"
+        heed_link(key, {card.title: name for name, card in found.items()})
         model_id = st.selectbox(
             "Model",
             list(found),
             format_func=lambda name: found[name].title if name in found else name,
-            key=f"model-{KINDS[kind]}",
+            key=key,
             bind="query-params",
             help="The first ones work offline; the others say what they would download. "
             "Type to search.",
         )
         card = found.get(model_id) or next(iter(found.values()))
-        model = _own_model(card)
+        with st.expander("Your own weights", icon=":material/upload_file:"):
+            weights = upload_box(
+                f"A state_dict for {card.title} (.safetensors or .pth)",
+                WEIGHTS_MB,
+                key=f"weights-{card.id}",
+                help="Another number of classes or of input channels is adapted from the file. "
+                "Files that would run code are refused.",
+            )
+    st.session_state["_choice"] = Choice(card, weights)
+
+
+def chosen_model() -> Model:
+    """Return the chosen model, loaded, and draw its facts in the sidebar.
+
+    The id on its card tells it from all others, also a visitor's weights from the catalogue's.
+    Stops the script, with a sentence on the page, where there is no model to go on with.
+    """
+    choice: Choice = st.session_state["_choice"]
     try:
+        with st.sidebar:
+            model = _own_model(choice)
         if model is None:
-            if not card.available_offline:
-                _download(card)
-            model = loaded(card.id)
+            if not choice.card.available_offline:
+                _download(choice.card)
+            model = loaded(choice.card.id)
     except CnnvisError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()
@@ -102,20 +135,12 @@ def choose_model() -> Model:
     return model
 
 
-def _own_model(card: ModelCard) -> Model | None:
+def _own_model(choice: Choice) -> Model | None:
     """The visitor's own weights in an architecture, if there are any that fit."""
-    with st.expander("Your own weights", icon=":material/upload_file:"):
-        upload = upload_box(
-            f"A state_dict for {card.title} (.safetensors or .pth)",
-            WEIGHTS_MB,
-            key=f"weights-{card.id}",
-            help="Another number of classes or of input channels is adapted from the file. "
-            "Files that would run code are refused.",
-        )
-    if upload is None:
+    if choice.weights is None:
         return None
     try:
-        model = own_weights(card.id, upload.file_id, upload)
+        model = own_weights(choice.card.id, choice.weights.file_id, choice.weights)
     except CnnvisError as error:
         st.error(str(error), icon=":material/error:")
         return None

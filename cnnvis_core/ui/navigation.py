@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from cnnvis_core.ui.home import home
+from cnnvis_core.ui.links import note_arrival
+from cnnvis_core.ui.models import draw_sidebar
 
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 
@@ -41,25 +42,24 @@ def pages() -> list[StreamlitPage]:
     ]
 
 
-@st.cache_resource(show_spinner=False)
-def _routed() -> threading.Event:
-    """Set once the router has run in this process."""
-    return threading.Event()
-
-
-def route() -> StreamlitPage:
-    """Declare the pages and return the one that the visitor asked for."""
+def run_page() -> None:
+    """Declare the pages, draw what all of them share, and run the one that was asked for."""
     page = st.navigation(pages())
-    _routed().set()
-    return page
+    note_arrival(page.url_path)
+    draw_sidebar()
+    st.session_state["_routed"] = True
+    try:
+        page.run()
+    finally:
+        st.session_state.pop("_routed", None)
 
 
 def ensure_router() -> None:
-    """Run the router if this page was reached without it.
+    """Start again with the router if this page was reached without it.
 
     Until some visitor has opened ``/``, Streamlit runs a file of ``pages/`` that a deep link names
     without ``app.py``, under a menu of its own making.
     """
-    if not _routed().is_set():
-        route()
+    if "_routed" not in st.session_state:
+        st.navigation(pages())
         st.rerun()

@@ -54,6 +54,9 @@ def test_a_visitor_s_own_weights_answer(server, visitor):
     wait_for_map(page)
     expect(page.get_by_role("heading", name=re.compile(r"What carries “class \d”"))).to_be_visible()
     expect(page.locator(MAP)).to_be_visible()
+    # They live on when one turns to another page and back.
+    page.get_by_role("link", name="Models").first.click()
+    expect(page.get_by_role("heading", name=f"{TITLE} (your weights)")).to_be_visible()
     nothing_broke(page)
 
 
@@ -68,7 +71,7 @@ def test_weights_that_would_run_code_are_refused_and_lose_nothing(server, visito
     wait_for_map(page)
     expect(page.get_by_role("heading", name=heading)).to_be_visible()
     assert not proof.exists()
-    page.get_by_role("radio", name="Coffee").click()
+    page.get_by_role("radio", name="Cat").click()
     expect(page.get_by_role("heading", name=heading)).to_have_count(0)
     wait_for_map(page)
     expect(page.locator(MAP)).to_be_visible()
@@ -119,14 +122,13 @@ def test_a_model_is_downloaded_while_one_looks_and_then_used(visitor, tmp_path):
 def test_a_download_can_be_cancelled(visitor, tmp_path):
     content = torch_file(random_state(NAME))
     with weight_site(content) as site:
-        site.mode = "waits"
+        site.mode = "drags on"
         with serve(tmp_path, {NAME: site.file("squeezenet.pth", len(content))}) as server:
             page = visitor()
             page.goto(f"{server.url}/models?model-image={TITLE}")
             page.get_by_role("button", name=f"Download {TITLE}").click()
             expect(page.get_by_text(re.compile("Downloading .*: 2 MB"))).to_be_visible()
             page.get_by_role("button", name="Cancel").click()
-            site.go_on.set()
             expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
             expect(page.locator(IDLE)).to_be_visible()
             expect(page.get_by_role("button", name=f"Download {TITLE}")).to_be_visible()

@@ -133,49 +133,70 @@ def test_a_model_that_is_not_here_says_so_and_waits():
 def test_another_sample_brings_its_own_answer():
     app = open_page("occlude")
     first = heading(app)
-    sample_pill(app).set_value("coffee").run()
+    assert "espresso" in first
+    sample_pill(app).set_value("cat").run()
     assert not app.exception
     assert heading(app) != first
-    assert "espresso" in heading(app)
 
 
-def test_a_picture_of_one_s_own_takes_the_mark_off_the_sample():
-    app = open_page("occlude", **{"sample-image": "Coffee"})
+def test_a_picture_of_one_s_own_stands_beside_the_samples():
+    app = open_page("occlude", **{"sample-image": "Cat"})
     shown = heading(app)
-    assert sample_pill(app).value == "coffee"
+    assert sample_pill(app).value == "cat"
+    assert "Your picture" not in sample_pill(app).options
     box = app.file_uploader(key="upload-image")
     box.upload("mine.png", picture_file(), "image/png").run()
-    assert sample_pill(app).value is None
-    assert heading(app) != shown
-    # The sample of before can be chosen again, although it was the last one.
-    sample_pill(app).set_value("coffee").run()
+    assert sample_pill(app).value == "own"
+    assert "Your picture" in sample_pill(app).options
+    own = heading(app)
+    assert own != shown
+    sample_pill(app).set_value("cat").run()
     assert heading(app) == shown
+    sample_pill(app).set_value("own").run()
+    assert heading(app) == own
     assert not app.error
     assert not app.exception
 
 
 def test_the_sample_is_back_when_one_s_own_picture_is_removed():
-    app = open_page("occlude", **{"sample-image": "Coffee"})
+    app = open_page("occlude", **{"sample-image": "Cat"})
     shown = heading(app)
     app.file_uploader(key="upload-image").upload("mine.png", picture_file(), "image/png").run()
     app.file_uploader(key="upload-image").clear().run()
-    assert sample_pill(app).value == "coffee"
+    assert sample_pill(app).value == "cat"
+    assert "Your picture" not in sample_pill(app).options
     assert heading(app) == shown
 
 
+def test_a_link_to_a_picture_that_somebody_else_brought_opens_a_sample():
+    app = open_page("occlude", **{"sample-image": "Your picture"})
+    assert sample_pill(app).value == samples("image")[0].id
+    assert not app.error
+
+
+def test_model_and_input_are_kept_from_page_to_page():
+    app = open_page("occlude", **{"sample-image": "Cat"})
+    app.file_uploader(key="upload-image").upload("mine.png", picture_file(), "image/png").run()
+    own = heading(app)
+    app.switch_page("pages/models.py").run()
+    app.switch_page("pages/occlude.py").run()
+    assert sample_pill(app).value == "own"
+    assert heading(app) == own
+
+
 def test_a_bad_file_changes_nothing_but_a_sentence():
-    app = open_page("occlude", **{"sample-image": "Coffee"})
+    app = open_page("occlude", **{"sample-image": "Cat"})
     shown = heading(app)
     app.file_uploader(key="upload-image").upload("bad.png", b"<html>", "image/png").run()
     assert "not a supported" in errors(app)
-    assert sample_pill(app).value == "coffee"
+    assert sample_pill(app).value == "cat"
     assert heading(app) == shown
     app.file_uploader(key="upload-image").set_value(("a.png", picture_file(), "image/png")).run()
     assert not app.error
     own = heading(app)
     app.file_uploader(key="upload-image").set_value(("b.png", b"<html>", "image/png")).run()
     assert "not a supported" in errors(app)
-    assert sample_pill(app).value is None
+    assert sample_pill(app).value == "own"
     assert heading(app) == own
 
 
