@@ -89,9 +89,21 @@ def recorder(name: str, found: dict[str, Layer], tracker: FieldTracker) -> Any:
             channels=int(value.shape[channel]),
             output_shape=tuple(value.shape[1:]),
             receptive_field=None if field is None else as_pairs(field, tracker.extent),
+            axes=(channel - 1, *places(field, rest[1:], value.ndim)),
         )
 
     return note
+
+
+def places(
+    field: tuple[Axis, Axis] | None, rest: Sequence[int], ndim: int
+) -> tuple[int | None, int | None]:
+    """Axes of rows and columns without the batch's; where unknown, the ones that are left."""
+    dims = [axis.dim for axis in field or ()]
+    if not any(dims):
+        dims = [*rest, None, None] if ndim > 2 else [None, None]
+    row, col = (None if dim is None else dim - 1 for dim in dims[:2])
+    return row, col
 
 
 def kind_of(part: nn.Module) -> str:

@@ -6,9 +6,10 @@ with torch.fx would patch ``nn.Module`` for every thread of the process.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -80,6 +81,22 @@ class Node:
         return {**named, **dict(zip(named, self.args, strict=False)), **self.kwargs}
 
 
+@dataclass(frozen=True)
+class Call:
+    """The first call of a module during the pass.
+
+    Attributes
+    ----------
+    inputs : tuple of Ref
+        What it was given.
+    output : Ref
+        What it returned; of several tensors the first.
+    """
+
+    inputs: tuple[Ref, ...]
+    output: Ref
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A forward pass for inputs of one shape and any batch size.
@@ -90,10 +107,13 @@ class Graph:
         In the order of the pass. Node 0 is the input: its ``op`` is None.
     output : Ref
         The logits.
+    calls : dict
+        The modules by their dotted names, in the order of their ends.
     """
 
     nodes: tuple[Node, ...]
     output: Ref
+    calls: dict[str, Call] = field(default_factory=dict)
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -115,6 +135,27 @@ def replace(value: Any, change: Callable[[Any], Any]) -> Any:
 def resolve(value: Any, n: int) -> Any:
     """Nested arguments with every `Scaled` as a number, for ``n`` inputs."""
     return replace(value, lambda v: v.base + v.each * n if isinstance(v, Scaled) else v)
+
+
+def compute(node: Node, value: Callable[[Ref], torch.Tensor], n: int) -> Any:
+    """Run a node's operation for ``n`` inputs.
+
+    Parameters
+    ----------
+    node : Node
+        Not the input.
+    value : callable
+        Gives the value of an earlier node.
+    n : int
+        Number of inputs in the batch.
+    """
+
+    def filled(leaf: Any) -> Any:
+        return value(leaf) if isinstance(leaf, Ref) else leaf
+
+    args = replace(resolve(node.args, n), filled)
+    kwargs = {key: replace(resolve(v, n), filled) for key, v in node.kwargs.items()}
+    return node.op(*args, **kwargs)
 
 
 def record(module: nn.Module, shape: Sequence[int]) -> Graph:
@@ -149,7 +190,7 @@ def record(module: nn.Module, shape: Sequence[int]) -> Graph:
         )
         for a, b in zip(two.nodes, three.nodes, strict=True)
     )
-    return Graph(nodes, two.output)
+    return Graph(nodes, two.output, two.calls)
 
 
 def _grown_kwargs(two: Node, three: Node) -> dict[str, Any]:
@@ -202,7 +243,8 @@ def _watch(
     try:
         with torch.inference_mode():
             x = torch.empty(shape, device="meta")
-            with _Recorder(x, true, device) as recorder:
+            recorder = _Recorder(x, true, device)
+            with recorder, recorder.watching_calls(module):
                 result = module(x)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise UntraceableError(
@@ -211,7 +253,7 @@ def _watch(
     output = recorder.ref(result) if isinstance(result, torch.Tensor) else None
     if output is None or result.ndim != 2 or len(result) != shape[0]:
         raise UntraceableError("its answer is not one row of logits an input")
-    return Graph(tuple(recorder.nodes), output)
+    return Graph(tuple(recorder.nodes), output, recorder.calls)
 
 
 class _Recorder(TorchDispatchMode):
@@ -225,6 +267,41 @@ class _Recorder(TorchDispatchMode):
         self.nodes = [Node(None, (), {}, (tuple(x.shape),), True)]
         self.known: Any = WeakTensorKeyDictionary()
         self.known[x] = Ref(0)
+        self.calls: dict[str, Call] = {}
+
+    @contextlib.contextmanager
+    def watching_calls(self, module: nn.Module) -> Iterator[None]:
+        """Note what each module is given and returns when it is first called."""
+        given: dict[str, tuple[Ref, ...]] = {}
+        handles = []
+        for name, part in module.named_modules():
+
+            def before(_: Any, args: Any, name: str = name) -> None:
+                if name not in given:
+                    given[name] = tuple(self.refs(args))
+
+            def after(_: Any, args: Any, result: Any, name: str = name) -> None:
+                made = next(iter(self.refs(result)), None)
+                if name not in self.calls and made is not None:
+                    self.calls[name] = Call(given[name], made)
+
+            handles.append(part.register_forward_pre_hook(before))
+            handles.append(part.register_forward_hook(after))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def refs(self, values: Any) -> list[Ref]:
+        """All values of the pass among what a module is given or returns."""
+        if isinstance(values, Mapping):
+            values = tuple(values.values())
+        return [
+            self.known[value]
+            for value in leaves(values)
+            if isinstance(value, torch.Tensor) and value in self.known
+        ]
 
     def ref(self, value: Any) -> Any:
         """Return the reference to a tensor that an operation made, the true tensor or device."""

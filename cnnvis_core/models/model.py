@@ -30,6 +30,14 @@ class ReceptiveField:
     stride: tuple[int, int]
     offset: tuple[int, int]
 
+    def box(self, row: int, col: int) -> tuple[int, int, int, int]:
+        """(top, left, bottom, right) that a position sees, in input pixels; may lie outside."""
+        top, left = (
+            start + place * step
+            for start, place, step in zip(self.offset, (row, col), self.stride, strict=True)
+        )
+        return top, left, top + self.size[0], left + self.size[1]
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -47,6 +55,9 @@ class Layer:
         Shape for one input, without the batch axis.
     receptive_field : ReceptiveField or None
         None where a unit sees the whole input or where the graph could not be traced.
+    axes : tuple
+        Which axis of ``output_shape`` holds the units, the rows and the columns; None for an axis
+        that it does not have.
     """
 
     name: str
@@ -54,6 +65,7 @@ class Layer:
     channels: int
     output_shape: tuple[int, ...]
     receptive_field: ReceptiveField | None
+    axes: tuple[int, int | None, int | None] = (0, 1, 2)
 
 
 class Frontend(Protocol):
@@ -139,13 +151,36 @@ class Model:
             return logits
         return logits.softmax(1) if self.exclusive else logits.sigmoid()
 
+    def layer(self, name: str) -> Layer:
+        """The layer of a name.
+
+        Raises
+        ------
+        ModelError
+            If there is no such layer.
+        """
+        found = next((layer for layer in self.layers if layer.name == name), None)
+        if found is None:
+            raise ModelError(
+                f"{self.card.title} has no layer named {name!r}; model.layers lists them."
+            )
+        return found
+
+    @cached_property
+    def recording(self) -> Callable[[tuple[int, ...]], Graph]:
+        """The forward pass as it is, for inputs of a shape (C, H, W); kept as `graph` is.
+
+        Where several threads ask at once it may be recorded twice, which does no harm.
+        """
+        return lru_cache(maxsize=4)(lambda shape: record(self.module, shape))
+
     @cached_property
     def graph(self) -> Callable[[tuple[int, ...]], Graph]:
-        """The forward pass as a list of operations, for inputs of a shape (C, H, W).
+        """The forward pass as a list of few operations, for inputs of a shape (C, H, W).
 
         Kept while the model lives, for the last few shapes; raises `UntraceableError`.
         """
-        return lru_cache(maxsize=4)(lambda shape: simplify(record(self.module, shape)))
+        return lru_cache(maxsize=4)(lambda shape: simplify(self.recording(shape)))
 
     def predict(self, x: torch.Tensor) -> torch.Tensor:
         """Probabilities (N, classes) of inputs (N, C, H, W)."""

@@ -16,7 +16,8 @@ def simplify(graph: Graph) -> Graph:
 
     A batch norm behind a convolution that nothing else reads becomes part of its weights, in
     double precision (Jacob et al. 2018, section 3.2); answers differ by rounding only. Nodes keep
-    their numbers; those that are not needed any more have the operation ``None``.
+    their numbers; those that are not needed any more have the operation ``None``. Calls of modules,
+    whose values may be gone, are left out.
     """
     nodes = list(graph.nodes)
     readers = Counter(ref.node for node in nodes for ref in node.refs())

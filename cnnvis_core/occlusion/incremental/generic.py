@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cnnvis_core.models.graph import Node, Scaled
+from cnnvis_core.models.graph import Node, Scaled, compute
 from cnnvis_core.occlusion.incremental.boxes import Boxes, Change, Ints
-from cnnvis_core.occlusion.incremental.runner import Outcome, Pass, call
+from cnnvis_core.occlusion.incremental.runner import Outcome, Pass
 
 # Operations on each position that torch does not tag as such.
 POINTWISE = frozenset(("hardswish", "log_sigmoid", "type_as", "to", "clone", "_to_copy"))
@@ -102,10 +102,10 @@ def otherwise(run: Pass, node: Node) -> Outcome:
         each = {run.clean.each(ref) for ref in node.refs()}
         grows = any(isinstance(v, Scaled) for v in node.args)
         if 0 not in each and (not grows or len(rows) % max(each) == 0):
-            content = call(node, lambda ref: run.whole(ref, rows), len(rows) // max(each))
+            content = compute(node, lambda ref: run.whole(ref, rows), len(rows) // max(each))
             if len(content) == len(rows):
                 return Change(rows, content)
-    result = call(node, run.everything, run.n)
+    result = compute(node, run.everything, run.n)
     parts = list(result) if isinstance(result, list | tuple) else [result]
     found: list[Change | None] = []
     for item, part in enumerate(parts):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cnnvis_core.models.graph import Node, Scaled
+from cnnvis_core.models.graph import Node, Scaled, compute
 from cnnvis_core.occlusion.incremental.boxes import Boxes, Change
 from cnnvis_core.occlusion.incremental.generic import extent_of, otherwise, region
-from cnnvis_core.occlusion.incremental.runner import Outcome, Pass, call
+from cnnvis_core.occlusion.incremental.runner import Outcome, Pass
 
 
 def shift(run: Pass, node: Node, before: tuple[int, int]) -> Outcome:
@@ -63,7 +63,7 @@ def channels(run: Pass, node: Node) -> Outcome:
     forbidden = {0, *change.axes}
     if change.boxes is None or change.windows or forbidden & {d % rank for d in dims}:
         return otherwise(run, node)
-    result = call(node, lambda _: change.content, len(change.boxes))
+    result = compute(node, lambda _: change.content, len(change.boxes))
     parts = list(result) if isinstance(result, list | tuple) else [result]
     if any(part.ndim != rank for part in parts):
         return otherwise(run, node)
@@ -81,7 +81,7 @@ def other_rank(run: Pass, node: Node) -> Outcome:
         return otherwise(run, node)
     step = 1 if added else -1
     a, b = (at + step if at >= axis else at for at in change.axes)
-    content = call(node, lambda _: change.content, len(change.boxes))
+    content = compute(node, lambda _: change.content, len(change.boxes))
     return Change(change.rows, content, change.boxes, (a, b))
 
 

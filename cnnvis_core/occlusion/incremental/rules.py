@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from cnnvis_core.models.graph import Node, Ref, replace, resolve
+from cnnvis_core.models.graph import Node, Ref, compute, replace, resolve
 from cnnvis_core.occlusion.incremental import layout, windows
 from cnnvis_core.occlusion.incremental.boxes import Boxes, Change, Ints
 from cnnvis_core.occlusion.incremental.generic import is_pointwise, otherwise, together
-from cnnvis_core.occlusion.incremental.runner import Outcome, Pass, Rule, call
+from cnnvis_core.occlusion.incremental.runner import Outcome, Pass, Rule
 
 # Operations on each position that know which axis is that of the channels.
 CHANNELWISE = frozenset(("batch_norm", "prelu"))
@@ -103,7 +103,7 @@ def _several(run: Pass, node: Node) -> Outcome:
     parts = {ref: fetched(run, ref, rows, boxes, axes) for ref in set(node.refs())}
     if any(part is None for part in parts.values()):
         return otherwise(run, node)
-    return Change(rows, call(node, parts.__getitem__, len(rows)), boxes, axes)
+    return Change(rows, compute(node, parts.__getitem__, len(rows)), boxes, axes)
 
 
 def fetched(run: Pass, ref: Ref, rows: Ints, boxes: Boxes, axes: tuple[int, int]) -> Any:
@@ -132,7 +132,7 @@ def last_axis(run: Pass, node: Node) -> Outcome:
         return otherwise(run, node)
     if max(change.axes) >= change.content.ndim - count or sum(1 for _ in node.refs()) > 1:
         return otherwise(run, node)
-    content = call(node, lambda _: change.content, len(change.boxes))
+    content = compute(node, lambda _: change.content, len(change.boxes))
     return Change(change.rows, content, change.boxes, change.axes)
 
 

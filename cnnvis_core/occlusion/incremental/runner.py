@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cnnvis_core.models.graph import Graph, Node, Ref, Scaled, UntraceableError, replace, resolve
+from cnnvis_core.models.graph import Graph, Node, Ref, Scaled, UntraceableError, compute
 from cnnvis_core.occlusion.incremental.boxes import Change, Ints, MapRows, paste
 
 Outcome = Change | None | list[Change | None]
@@ -53,7 +53,7 @@ class CleanPass:
         for number, node in enumerate(graph.nodes):
             if node.op is None:
                 continue
-            self.values[number] = call(node, self.value, 1)
+            self.values[number] = compute(node, self.value, 1)
             for ref in node.refs():
                 if self.last[ref.node] == number and ref.node not in kept:
                     self.values[ref.node] = None
@@ -63,7 +63,7 @@ class CleanPass:
         """The clean value; one that was not kept is computed again."""
         found = self.values[ref.node]
         if found is None:
-            found = self.values[ref.node] = call(self.graph.nodes[ref.node], self.value, 1)
+            found = self.values[ref.node] = compute(self.graph.nodes[ref.node], self.value, 1)
         value: torch.Tensor = found if ref.item is None else found[ref.item]
         return value
 
@@ -163,7 +163,7 @@ class Pass:
             return change.content
         node = self.clean.graph.nodes[ref.node]
         if not (node.depends and each):
-            found = call(node, self.everything, self.n)
+            found = compute(node, self.everything, self.n)
             return found if ref.item is None else found[ref.item]
         count = max(1, change.windows if change else 0)
         full = self.whole(ref, np.arange(self.n * each * count, dtype=np.int64))
@@ -191,14 +191,3 @@ def common(rows: Ints, change: Change) -> tuple[torch.Tensor, torch.Tensor] | No
         raise UntraceableError("it mixes the inputs of a batch")
     _, mine, theirs = np.intersect1d(rows, change.rows, assume_unique=True, return_indices=True)
     return (torch.from_numpy(mine), torch.from_numpy(theirs)) if len(mine) else None
-
-
-def call(node: Node, value: Callable[[Ref], torch.Tensor], n: int) -> Any:
-    """Run a node's operation for ``n`` inputs."""
-
-    def filled(leaf: Any) -> Any:
-        return value(leaf) if isinstance(leaf, Ref) else leaf
-
-    args = replace(resolve(node.args, n), filled)
-    kwargs = {key: replace(resolve(v, n), filled) for key, v in node.kwargs.items()}
-    return node.op(*args, **kwargs)

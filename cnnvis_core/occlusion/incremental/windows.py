@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from cnnvis_core.models.graph import Node, Ref
+from cnnvis_core.models.graph import Node, Ref, compute
 from cnnvis_core.occlusion.incremental.boxes import Change, Window
 from cnnvis_core.occlusion.incremental.generic import extent_of, otherwise, region
-from cnnvis_core.occlusion.incremental.runner import Outcome, Pass, call
+from cnnvis_core.occlusion.incremental.runner import Outcome, Pass
 
 # Above this share of a map, computing the whole map is as quick as its rectangle.
 WHOLE_SHARE = 0.85
@@ -50,7 +50,7 @@ def slide(
     if not len(rows):
         return None
     if boxes.share > WHOLE_SHARE:
-        return Change(rows, call(node, lambda r: run.whole(r, rows), len(rows)))
+        return Change(rows, compute(node, lambda r: run.whole(r, rows), len(rows)))
     if window.reach.max() == 0 and max(window.stride) == 1 and boxes.same_place(change.boxes):
         content = change.content
     else:
