@@ -3,7 +3,10 @@
 Everything that the dashboard shows can be computed from a notebook with the names below.
 """
 
+from cnnvis_core.activations import feature_maps
+from cnnvis_core.attribution import Attribution, attribute
 from cnnvis_core.errors import CnnvisError, InputError, ModelError
+from cnnvis_core.filters import Kernels, filters
 from cnnvis_core.inputs import Clip, read_audio, read_image
 from cnnvis_core.jobs import Job, Progress, run
 from cnnvis_core.models import (
@@ -19,10 +22,12 @@ from cnnvis_core.models import (
 from cnnvis_core.occlusion import Occlusion, faithfulness, occlude, occluder_for
 
 __all__ = [
+    "Attribution",
     "Clip",
     "CnnvisError",
     "InputError",
     "Job",
+    "Kernels",
     "Layer",
     "Model",
     "ModelCard",
@@ -30,8 +35,11 @@ __all__ = [
     "Occlusion",
     "Progress",
     "ReceptiveField",
+    "attribute",
     "catalogue",
     "faithfulness",
+    "feature_maps",
+    "filters",
     "from_module",
     "load",
     "load_checkpoint",

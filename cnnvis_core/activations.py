@@ -145,6 +145,44 @@ def as_maps(value: torch.Tensor, layer: Layer) -> torch.Tensor:
     return maps.flatten(2) if rest else maps
 
 
+def upsample(
+    maps: NDArray[np.float32], layer: Layer, extent: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Maps over the input, each value at the middle of what its position sees.
+
+    Between the middles values are interpolated; beyond the outermost they stay as they are.
+
+    Parameters
+    ----------
+    maps : ndarray (..., h, w)
+        Of the layer.
+    layer : Layer
+        Where its receptive field is not known along an axis, the map is spread over the extent.
+    extent : tuple of int
+        Height and width of the input.
+
+    Returns
+    -------
+    ndarray (..., height, width)
+    """
+    field = layer.receptive_field
+    for side, axis in ((0, -2), (1, -1)):
+        count, length = maps.shape[axis], extent[side]
+        if field is not None and field.stride[side]:
+            first = field.offset[side] + field.size[side] / 2
+            step = float(field.stride[side])
+        else:
+            step = length / count
+            first = step / 2
+        place = np.clip((np.arange(length) + 0.5 - first) / step, 0, count - 1)
+        low = np.minimum(place.astype(int), max(count - 2, 0))
+        share = (place - low).astype(np.float32)
+        share = share.reshape((-1,) + (1,) * (-1 - axis))
+        lower = maps.take(low, axis)
+        maps = lower + share * (maps.take(np.minimum(low + 1, count - 1), axis) - lower)
+    return maps
+
+
 @dataclass(frozen=True, eq=False)
 class UnitStatistics:
     """How strongly each unit of a layer answers to one input.

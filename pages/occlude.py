@@ -9,6 +9,7 @@ from cnnvis_core.occlusion import Occlusion, faithfulness, occlude, occluder_for
 from cnnvis_core.render.charts import faithfulness_curves
 from cnnvis_core.render.files import occlusion_csv, occlusion_npz
 from cnnvis_core.ui.answers import choose_class, draw_top, probabilities
+from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.inputs import choose_input
 from cnnvis_core.ui.jobs import run_job
 from cnnvis_core.ui.models import chosen_model
@@ -112,7 +113,9 @@ with details:
         curves_key = (*key, "faithfulness")
         if faithful.open:
             curves = run_job(
-                curves_key, lambda: faithfulness(model, occluder, found), "Measuring"
+                curves_key,
+                lambda: faithfulness(model, occluder, found.heatmap, target),
+                "Measuring",
             ).value
             if curves is not None:
                 areas = {
@@ -130,20 +133,14 @@ with details:
                         f"{name} area {area:.3f}, at random {chance:.3f} ({better} is better)"
                     )
 
-    with st.container(horizontal=True):
-        stem = f"occlusion-{model.card.id}-{chosen.name}"
-        st.download_button(
-            "PNG", lambda: view.png(found, opacity), f"{stem}.png", "image/png",
-            on_click="ignore", icon=":material/image:",
-        )  # fmt: skip
-        st.download_button(
-            "NPZ", lambda: occlusion_npz(found), f"{stem}.npz", "application/octet-stream",
-            on_click="ignore", icon=":material/data_array:",
-        )  # fmt: skip
-        st.download_button(
-            "CSV", lambda: occlusion_csv(found), f"{stem}.csv", "text/csv",
-            on_click="ignore", icon=":material/table:",
-        )  # fmt: skip
+    draw_downloads(
+        f"occlusion-{model.card.id}-{chosen.name}",
+        {
+            "PNG": lambda: view.png(found, opacity),
+            "NPZ": lambda: occlusion_npz(found),
+            "CSV": lambda: occlusion_csv(found),
+        },
+    )
 
     with st.expander("How to read this, and where it misleads", icon=":material/help:"):
         st.markdown(

@@ -20,7 +20,7 @@ from cnnvis_core.occlusion.occluder import Occluder
 
 Engine = Literal["auto", "full", "incremental"]
 LARGEST_GAP = 1e-4  # of the range of the logits
-TRIAL = 4  # positions that both engines measure first, to compare answers and speed
+TRIAL = 2  # positions that both engines measure first, to compare answers and speed
 TOO_LARGE = "there is too little memory to keep what does not change"
 CLEAR_LEAD = 1.5  # a smaller one is measured twice, since first calls are slow
 

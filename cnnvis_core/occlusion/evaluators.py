@@ -20,7 +20,7 @@ _BATCH_BYTES = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 _LARGEST_BATCH = {"cpu": 32, "cuda": 256}
 _LARGEST_INCREMENTAL = {"cpu": 256, "cuda": 1024}
 FIRST_BATCH = 16
-SECONDS_A_BATCH = 0.4  # so that previews come and Cancel works
+SECONDS_A_BATCH = 0.7  # so that previews come and Cancel works
 
 
 class Evaluator(Protocol):
@@ -116,7 +116,9 @@ class IncrementalEvaluator:
         # A rectangle, its surroundings and a working copy.
         by_memory = budget * count // max(1, 3 * largest)
         by_time = int(SECONDS_A_BATCH * count / max(seconds, 1e-9))
-        self._size = max(1, min(self._most, by_memory, by_time, 4 * count))
+        size = max(1, min(self._most, by_memory, by_time, 4 * count))
+        # Round numbers: torch keeps a compiled operation for every shape that it has met.
+        self._size = 1 << size.bit_length() - 1 if size < 16 else size // 8 * 8
 
 
 def batch_size(model: Model, shape: torch.Size | tuple[int, ...]) -> int:

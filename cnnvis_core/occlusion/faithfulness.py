@@ -12,7 +12,6 @@ from cnnvis_core.jobs import Job, Step
 from cnnvis_core.models.model import Model
 from cnnvis_core.occlusion.evaluators import batch_size
 from cnnvis_core.occlusion.occluder import Occluder
-from cnnvis_core.occlusion.result import Occlusion
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +64,25 @@ def top_share(heatmap: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
 
 
 def faithfulness(
-    model: Model, occluder: Occluder, occlusion: Occlusion, steps: int = 20, seed: int = 0
+    model: Model,
+    occluder: Occluder,
+    heatmap: NDArray[np.float32],
+    target: int,
+    steps: int = 20,
+    seed: int = 0,
 ) -> Job[Faithfulness, None]:
     """Deletion and insertion curves of a map (Petsiuk, Das and Saenko 2018, "RISE").
 
     Parameters
     ----------
-    model, occluder, occlusion
-        What was measured, with what.
+    model : Model
+        The network.
+    occluder : Occluder
+        What takes places away; the random order is one of its patches.
+    heatmap : ndarray (H, W)
+        The map, of any method, over the network's input.
+    target : int
+        The class.
     steps : int
         Points of each curve after the first.
     seed : int
@@ -83,15 +93,20 @@ def faithfulness(
     Job
         Its result is a `Faithfulness`.
     """
-    return Job(_curves(model, occluder, occlusion, steps, seed))
+    return Job(_curves(model, occluder, heatmap, target, steps, seed))
 
 
 def _curves(
-    model: Model, occluder: Occluder, occlusion: Occlusion, steps: int, seed: int
+    model: Model,
+    occluder: Occluder,
+    heatmap: NDArray[np.float32],
+    target: int,
+    steps: int,
+    seed: int,
 ) -> Generator[Step[None], None, Faithfulness]:
     share = np.linspace(0, 1, steps + 1)
-    shuffled = np.random.default_rng(seed).random(occlusion.grid.shape, np.float32)
-    orders = (occlusion.heatmap, occlusion.grid.average(shuffled))
+    shuffled = np.random.default_rng(seed).random(occluder.grid.shape, np.float32)
+    orders = (heatmap, occluder.grid.average(shuffled))
     covers = []
     for order in orders:
         tops = [top_share(order, s) for s in share]
@@ -100,7 +115,7 @@ def _curves(
     values: list[float] = []
     for first in range(0, len(covers), size):
         probabilities = model.predict(occluder.masked(covers[first : first + size]))
-        values += probabilities[:, occlusion.target].double().tolist()
+        values += probabilities[:, target].double().tolist()
         yield Step(len(values), len(covers))
     curves = np.array(values).reshape(4, steps + 1)
     return Faithfulness(share, *curves)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import altair as alt
 import numpy as np
@@ -165,15 +166,46 @@ def _row(hz: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.fl
     return where
 
 
+@dataclass(frozen=True)
+class _Plot:
+    """A spectrogram with its axes, to lay marks over."""
+
+    layers: tuple[alt.Chart, ...]
+    x: alt.X
+    y: alt.Y
+
+
+def _plot(
+    levels: NDArray[np.float32],
+    seconds: NDArray[np.float64],
+    centres: NDArray[np.float64],
+    heat: NDArray[np.float32] | None,
+    limit: float,
+    opacity: float,
+) -> _Plot:
+    bands, frames = levels.shape
+    step = float(seconds[1] - seconds[0]) if frames > 1 else 1.0
+    time = max(0.0, float(seconds[0]) - step / 2), float(seconds[-1]) + step / 2
+    plain = plain_spectrogram(levels)
+    x_scale = alt.Scale(domain=list(time), nice=False)
+    x = alt.X("x:Q", scale=x_scale, axis=alt.Axis(title="time (s)", grid=False))
+    y = alt.Y("y:Q", scale=alt.Scale(domain=[0, bands], nice=False), axis=_hz_axis(centres))
+    pictures = [plain]
+    if heat is not None:
+        pictures.append(heat_layer(heat[::-1], limit, opacity, plain.size))
+    layers = (_image(picture, time, (0, bands)).encode(x=x, y=y) for picture in pictures)
+    return _Plot(tuple(layers), x, y)
+
+
 def spectrogram(
     levels: NDArray[np.float32],
     seconds: NDArray[np.float64],
     centres: NDArray[np.float64],
-    occlusion: Occlusion | None = None,
+    heat: NDArray[np.float32] | None = None,
     opacity: float = 0.75,
     limit: float | None = None,
 ) -> alt.LayerChart | alt.FacetChart:
-    """A log-mel spectrogram with time and frequency, and a map over it that can be clicked.
+    """A log-mel spectrogram with time and frequency.
 
     Parameters
     ----------
@@ -183,52 +215,76 @@ def spectrogram(
         Middle of each frame.
     centres : ndarray (mel bands,)
         Centre of each band in Hz.
-    occlusion : Occlusion, optional
-        The map.
+    heat : ndarray (mel bands, frames), optional
+        Signed values to lay over it.
     opacity : float
-        Of the map, 0 to 1.
+        Of the heat, 0 to 1.
     limit : float, optional
-        Value of the strongest colour; by default the largest absolute drop.
+        Value of the strongest colour; by default the largest absolute one.
     """
-    bands, frames = levels.shape
-    step = float(seconds[1] - seconds[0]) if frames > 1 else 1.0
-    time = max(0.0, float(seconds[0]) - step / 2), float(seconds[-1]) + step / 2
-    plain = plain_spectrogram(levels)
-    x_scale = alt.Scale(domain=list(time), nice=False)
-    x = alt.X("x:Q", scale=x_scale, axis=alt.Axis(title="time (s)", grid=False))
-    y = alt.Y("y:Q", scale=alt.Scale(domain=[0, bands], nice=False), axis=_hz_axis(centres))
-    layers: list[alt.Chart] = [_image(plain, time, (0, bands)).encode(x=x, y=y)]
-    if occlusion is not None:
-        limit = limit or symmetric_limit(occlusion.drop)
-        heat = heat_layer(occlusion.heatmap[::-1], limit, opacity, plain.size)
-        layers.append(_image(heat, time, (0, bands)).encode(x=x, y=y))
-        cells = _cells(occlusion)
-        for edge in ("y", "y2"):
-            cells[edge] = _row(cells[edge].to_numpy(float), centres)
-        chosen = _selection(occlusion)
-        layers.append(
-            alt.Chart(cells)
-            .mark_rect(cursor="pointer", fillOpacity=0)
-            .encode(
-                x=x,
-                x2="x2:Q",
-                y=y,
-                y2="y2:Q",
-                color=_colour(limit, _title(occlusion)),
-                stroke=alt.condition(chosen, alt.value("#ffffff"), alt.value(None), empty=False),
-                strokeWidth=alt.value(2),
-                tooltip=[
-                    alt.Tooltip("drop:Q", format="+.4f", title=_title(occlusion)),
-                    alt.Tooltip("score:Q", format=".4f", title=f"{occlusion.score} when covered"),
-                    alt.Tooltip("start_s:Q", format=".2f", title="from (s)"),
-                    alt.Tooltip("end_s:Q", format=".2f", title="to (s)"),
-                    alt.Tooltip("low_Hz:Q", format=".0f", title="from (Hz)"),
-                    alt.Tooltip("high_Hz:Q", format=".0f", title="to (Hz)"),
-                ],
-            )
-            .add_params(chosen, _box())
+    limit = limit or (1.0 if heat is None else symmetric_limit(heat))
+    plot = _plot(levels, seconds, centres, heat, limit, opacity)
+    return alt.layer(*plot.layers).properties(height=400)
+
+
+def occluded_spectrogram(
+    levels: NDArray[np.float32],
+    seconds: NDArray[np.float64],
+    centres: NDArray[np.float64],
+    occlusion: Occlusion,
+    opacity: float = 0.75,
+) -> alt.LayerChart | alt.FacetChart:
+    """A spectrogram under an occlusion map whose places can be clicked; see `spectrogram`."""
+    limit = symmetric_limit(occlusion.drop)
+    plot = _plot(levels, seconds, centres, occlusion.heatmap, limit, opacity)
+    cells = _cells(occlusion)
+    for edge in ("y", "y2"):
+        cells[edge] = _row(cells[edge].to_numpy(float), centres)
+    chosen = _selection(occlusion)
+    tiles = (
+        alt.Chart(cells)
+        .mark_rect(cursor="pointer", fillOpacity=0)
+        .encode(
+            x=plot.x,
+            x2="x2:Q",
+            y=plot.y,
+            y2="y2:Q",
+            color=_colour(limit, _title(occlusion)),
+            stroke=alt.condition(chosen, alt.value("#ffffff"), alt.value(None), empty=False),
+            strokeWidth=alt.value(2),
+            tooltip=[
+                alt.Tooltip("drop:Q", format="+.4f", title=_title(occlusion)),
+                alt.Tooltip("score:Q", format=".4f", title=f"{occlusion.score} when covered"),
+                alt.Tooltip("start_s:Q", format=".2f", title="from (s)"),
+                alt.Tooltip("end_s:Q", format=".2f", title="to (s)"),
+                alt.Tooltip("low_Hz:Q", format=".0f", title="from (Hz)"),
+                alt.Tooltip("high_Hz:Q", format=".0f", title="to (Hz)"),
+            ],
         )
-    return alt.layer(*layers).properties(height=400)
+        .add_params(chosen, _box())
+    )
+    return alt.layer(*plot.layers, tiles).properties(height=400)
+
+
+def histogram(values: NDArray[np.floating], title: str) -> alt.Chart:
+    """How often values occur, in 40 bins."""
+    counts, edges = np.histogram(np.asarray(values, float).ravel(), 40)
+    frame = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "count": counts})
+    return (
+        alt.Chart(frame)
+        .mark_bar(color=ACCENT)
+        .encode(
+            x=alt.X("low:Q", bin="binned", title=title),
+            x2="high:Q",
+            y=alt.Y("count:Q", title="positions"),
+            tooltip=[
+                alt.Tooltip("low:Q", format=".3g", title="from"),
+                alt.Tooltip("high:Q", format=".3g", title="to"),
+                alt.Tooltip("count:Q", title="positions"),
+            ],
+        )
+        .properties(height=180)
+    )
 
 
 def faithfulness_curves(curves: Faithfulness, covered: bool) -> alt.Chart:

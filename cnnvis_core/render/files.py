@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pandas as pd
 import soundfile
 from numpy.typing import NDArray
 
+from cnnvis_core.activations import UnitStatistics
+from cnnvis_core.filters import Kernels
 from cnnvis_core.occlusion.result import Occlusion
 
 
@@ -38,6 +41,56 @@ def occlusion_npz(occlusion: Occlusion) -> bytes:
 def occlusion_csv(occlusion: Occlusion) -> bytes:
     """One row a position."""
     return occlusion.table().to_csv(index=False, float_format="%.7g").encode()
+
+
+def kernels_npz(kernels: Kernels) -> bytes:
+    """The weights of a layer and what was measured on them."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        weight=kernels.weight.numpy(),
+        norm=kernels.norms,
+        dead=kernels.dead,
+        orientation_deg=kernels.tuning.orientation_deg,
+        coherence=kernels.tuning.coherence,
+    )
+    return buffer.getvalue()
+
+
+def kernels_csv(kernels: Kernels) -> bytes:
+    """One row a kernel: norm, whether dead, orientation and coherence."""
+    frame = pd.DataFrame(
+        {
+            "unit": np.arange(len(kernels)),
+            "norm": kernels.norms,
+            "dead": kernels.dead,
+            "orientation_deg": kernels.tuning.orientation_deg,
+            "coherence": kernels.tuning.coherence,
+        }
+    )
+    return frame.to_csv(index=False, float_format="%.7g").encode()
+
+
+def maps_npz(maps: NDArray[np.float32], layer: str, rectified: bool) -> bytes:
+    """The feature maps (units, h, w) of a layer."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, maps=maps, layer=layer, behind_non_linearity=rectified)
+    return buffer.getvalue()
+
+
+def units_csv(found: UnitStatistics) -> bytes:
+    """One row a unit: mean, maximum and its place, share of active positions."""
+    frame = pd.DataFrame(
+        {
+            "unit": np.arange(len(found.mean)),
+            "mean": found.mean,
+            "maximum": found.maximum,
+            "peak_row": found.peak[:, 0],
+            "peak_col": found.peak[:, 1],
+            "active_share": found.active_share,
+        }
+    )
+    return frame.to_csv(index=False, float_format="%.7g").encode()
 
 
 def wav(samples: NDArray[np.float32], sample_rate: int) -> bytes:

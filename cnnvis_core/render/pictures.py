@@ -82,14 +82,24 @@ def outlined(
     scale = max(1, side // max(shape))
     large = picture.resize((shape[1] * scale, shape[0] * scale), Image.Resampling.NEAREST)
     top, left, bottom, right = (edge * scale for edge in box)
-    draw = ImageDraw.Draw(large)
-    draw.rectangle((left, top, right - 1, bottom - 1), outline=(255, 255, 255), width=3)
-    draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=(20, 20, 20), width=1)
-    return large
+    return framed(large, (left, top, right, bottom))
 
 
-def png(picture: Image.Image) -> bytes:
-    """The picture as the bytes of a PNG file."""
+def framed(picture: Image.Image, box: Box) -> Image.Image:
+    """The picture with a rectangle (left, top, right, bottom) drawn on it, dark within light."""
+    out = picture.convert("RGB")
+    draw = ImageDraw.Draw(out)
+    left, top, right, bottom = box
+    left, top = max(left, 0), max(top, 0)
+    right, bottom = min(right, out.width), min(bottom, out.height)
+    if right - left > 2 and bottom - top > 2:
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=(255, 255, 255), width=3)
+        draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=(20, 20, 20), width=1)
+    return out
+
+
+def png(picture: Image.Image, quick: bool = False) -> bytes:
+    """The picture as the bytes of a PNG file; larger and sooner where it is hardly kept."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    picture.save(buffer, "PNG", compress_level=1 if quick else 6)
     return buffer.getvalue()

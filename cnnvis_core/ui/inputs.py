@@ -12,7 +12,7 @@ from cnnvis_core.errors import InputError
 from cnnvis_core.inputs import decode_image, read_audio
 from cnnvis_core.inputs.samples import Sample, samples
 from cnnvis_core.render.pictures import fit
-from cnnvis_core.ui.links import heed_link
+from cnnvis_core.ui.links import carry_over, heed_link, keep
 from cnnvis_core.ui.uploads import MEDIA_MB, content, upload_box
 
 Modality = Literal["image", "audio"]
@@ -85,10 +85,7 @@ def choose_input(modality: Modality) -> Chosen:
         titles = {OWN: f"Your {_WORDS[modality]}", **titles}
     key = f"sample-{modality}"
     heed_link(key, {title: name for name, title in titles.items()})
-    # A widget is forgotten when the visitor turns to another page.
-    kept = st.session_state.get(f"last-{key}")
-    if key not in st.session_state and key not in st.query_params and kept in titles:
-        st.session_state[key] = kept
+    carry_over(key, titles, next(iter(offered)))
     picked = st.pills(
         f"Which {_WORDS[modality]}",
         list(titles),
@@ -100,7 +97,7 @@ def choose_input(modality: Modality) -> Chosen:
         key=key,
         bind="query-params",
     )
-    st.session_state[f"last-{key}"] = picked
+    keep(key)
     if picked != OWN:
         st.session_state[f"before-{modality}"] = picked
     chosen = own if picked == OWN and own else sample_input(offered[picked or next(iter(offered))])

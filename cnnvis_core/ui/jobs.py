@@ -15,7 +15,7 @@ from cnnvis_core.jobs import Job, Progress
 Result = TypeVar("Result")
 Preview = TypeVar("Preview")
 
-KEPT_RESULTS = 12
+KEPT_RESULTS = 32
 SECONDS_BETWEEN_PREVIEWS = 0.25
 
 

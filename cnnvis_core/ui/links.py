@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TypeVar
 
 import streamlit as st
 
 Value = TypeVar("Value")
+
+UNIT_PAGES = {
+    "kernels": ("Its kernel", ":material/grid_on:"),
+    "feature_maps": ("Its map", ":material/layers:"),
+    "gradients": ("What drives it here", ":material/gradient:"),
+}
 
 
 def note_arrival(page: str) -> None:
@@ -34,3 +40,43 @@ def heed_link(key: str, values: Mapping[str, Value]) -> None:
     asked = st.session_state.get("_asked", {}).pop(key, None)
     if asked in values:
         st.session_state[key] = values[asked]
+
+
+def carry_over(key: str, allowed: Container[object], fallback: object) -> None:
+    """Give a widget the value that it had on another page; call it before the widget.
+
+    Streamlit forgets a page's widgets when the visitor turns to another one.
+
+    Parameters
+    ----------
+    key : str
+        Of the widget; `keep` is called with it behind the widget.
+    allowed : container
+        Values that the widget can take.
+    fallback : object
+        What takes the place of a value that it cannot.
+    """
+    state = st.session_state
+    if key in state:
+        # Set anew, a value belongs to this page's widget, no longer to another's.
+        state[key] = state[key] if state[key] in allowed else fallback
+    elif key not in st.query_params and state.get(f"kept-{key}") in allowed:
+        state[key] = state[f"kept-{key}"]
+
+
+def keep(key: str) -> None:
+    """Note a widget's value for other pages; call it behind the widget."""
+    st.session_state[f"kept-{key}"] = st.session_state[key]
+
+
+def unit_links(here: str, layer: str, unit: int) -> None:
+    """Draw links that open a unit on the other pages about units."""
+    with st.container(horizontal=True):
+        for page, (title, icon) in UNIT_PAGES.items():
+            if page != here:
+                st.page_link(
+                    f"pages/{page}.py",
+                    label=title,
+                    icon=icon,
+                    query_params={"layer": layer, "unit": str(unit), "explain": "A unit"},
+                )

@@ -33,6 +33,27 @@ def pages() -> list[StreamlitPage]:
             help="Cover places of a picture or a sound and see what the answer loses.",
         ),
         st.Page(
+            PAGES / "feature_maps.py",
+            title="Feature maps",
+            icon=":material/layers:",
+            url_path="feature_maps",
+            help="What the units of any layer answer to your input.",
+        ),
+        st.Page(
+            PAGES / "gradients.py",
+            title="Gradients",
+            icon=":material/gradient:",
+            url_path="gradients",
+            help="Gradient methods beside each other, and which of them deserves belief.",
+        ),
+        st.Page(
+            PAGES / "kernels.py",
+            title="Kernels",
+            icon=":material/grid_on:",
+            url_path="kernels",
+            help="The weights of any convolution.",
+        ),
+        st.Page(
             PAGES / "models.py",
             title="Models",
             icon=":material/hub:",

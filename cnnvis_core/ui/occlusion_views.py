@@ -257,7 +257,7 @@ class SoundView:
     def draw_map(self, canvas: DeltaGenerator, found: Occlusion, opacity: float) -> None:
         """Draw the spectrogram under its map."""
         canvas.altair_chart(
-            charts.spectrogram(*self._levels(), found, opacity),
+            charts.occluded_spectrogram(*self._levels(), found, opacity),
             width="stretch",
             alt=f"Spectrogram; places that support {found.class_name} are orange",
         )
@@ -273,7 +273,7 @@ class SoundView:
     ) -> Drawn:
         """Draw the map with every place to be chosen."""
         event = canvas.altair_chart(
-            charts.spectrogram(*self._levels(), found, opacity),
+            charts.occluded_spectrogram(*self._levels(), found, opacity),
             width="stretch",
             on_select="rerun",
             key=key,

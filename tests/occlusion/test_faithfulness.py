@@ -30,7 +30,7 @@ def parts():
 
 def test_curves_end_where_they_must(parts):
     model, occluder, found = parts
-    curves = run(faithfulness(model, occluder, found, steps=8))
+    curves = run(faithfulness(model, occluder, found.heatmap, found.target, steps=8))
     black = float(model.predict(occluder.replacement)[0, 1])
     for curve in (curves.deletion, curves.random_deletion):
         assert curve[0] == pytest.approx(found.baseline)
@@ -42,7 +42,7 @@ def test_curves_end_where_they_must(parts):
 
 def test_a_true_map_beats_a_random_order_and_its_opposite_loses(parts):
     model, occluder, found = parts
-    curves = run(faithfulness(model, occluder, found, steps=16))
+    curves = run(faithfulness(model, occluder, found.heatmap, found.target, steps=16))
     assert curves.deletion_area < curves.random_deletion_area - 0.1
     assert curves.insertion_area > curves.random_insertion_area + 0.1
     # The whole answer rests on a quarter: after a quarter, nothing more changes.

@@ -1,0 +1,422 @@
+"""Gradient methods: how much each input value speaks for a class or a unit. Captum underneath."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cnnvis_core.errors import InputError, ModelError
+from cnnvis_core.jobs import Job, Step
+from cnnvis_core.models.graph import Graph, Ref, UntraceableError
+from cnnvis_core.models.logmel import LogMel
+from cnnvis_core.models.model import Model
+from cnnvis_core.models.replay import activation_behind
+from cnnvis_core.models.twin import Twin, nonlinearities, shuffled
+
+Method = Literal[
+    "saliency",
+    "input_x_gradient",
+    "smoothgrad",
+    "guided_backprop",
+    "deconvolution",
+    "integrated_gradients",
+    "grad_cam",
+    "deeplift",
+]
+METHODS: tuple[Method, ...] = get_args(Method)
+TITLES: Mapping[Method, str] = {
+    "integrated_gradients": "Integrated gradients",
+    "grad_cam": "Grad-CAM",
+    "smoothgrad": "SmoothGrad",
+    "guided_backprop": "Guided backpropagation",
+    "deconvolution": "Deconvolution",
+    "deeplift": "DeepLIFT",
+    "input_x_gradient": "Input × gradient",
+    "saliency": "Saliency",
+}
+Reduction = Literal["mean", "maximum"]
+
+STEPS = (32, 64, 128, 256, 512)  # of integrated gradients, until it is complete
+COMPLETE = 0.01  # largest completeness gap that is not refined further
+SMOOTH_SAMPLES = 32
+SMOOTH_BATCH = 8
+SMOOTH_SPREAD = 0.15  # of the input's range, the standard deviation of SmoothGrad's noise
+# Springenberg's and Zeiler's rules are about units that are cut at zero.
+RELU_ALONE = frozenset({"relu", "relu6", "hardtanh", "clamp", "clamp_min"})
+RELU_METHODS: frozenset[Method] = frozenset({"guided_backprop", "deconvolution"})
+DEEPLIFT_KNOWS = frozenset({"relu", "clamp_min", "leaky_relu", "sigmoid", "tanh"})
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """How much each value of an input speaks for a score.
+
+    Attributes
+    ----------
+    values : ndarray (C, H, W)
+        Signed; of Grad-CAM (1, H, W), from the map of ``layer``.
+    method : str
+        One of `METHODS`.
+    target : str
+        What was explained, in words.
+    score : float
+        The score of the input itself: a logit, or the activation of a unit.
+    completeness_gap : float or None
+        ``|sum of values - (score - score of the baseline)|``, as a share of that difference, for
+        methods that promise 0; None for the others.
+    """
+
+    values: NDArray[np.float32]
+    method: Method
+    target: str
+    score: float
+    completeness_gap: float | None
+
+    @property
+    def heatmap(self) -> NDArray[np.float32]:
+        """Sum over the channels (H, W)."""
+        return self.values.sum(0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """A score of an input, as a module of its own and the column of its output."""
+
+    forward: nn.Module
+    column: int
+    words: str
+
+
+class _Unit(nn.Module):
+    """Score of every unit of a layer: the mean or the maximum of its map."""
+
+    def __init__(self, twin: Twin, axis: int, reduction: Reduction) -> None:
+        super().__init__()
+        self.twin, self.axis, self.reduction = twin, axis, reduction
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map inputs (N, C, H, W) to (N, units)."""
+        maps = self.twin(x).movedim(self.axis, 1).flatten(2)
+        if maps.ndim == 2:
+            return maps
+        return maps.mean(2) if self.reduction == "mean" else maps.amax(2)
+
+
+def attribute(
+    model: Model,
+    x: torch.Tensor,
+    target: int | str | None = None,
+    method: Method = "integrated_gradients",
+    layer: str | None = None,
+    channel: int | None = None,
+    reduction: Reduction = "mean",
+    baseline: torch.Tensor | None = None,
+    seed: int = 0,
+    shuffle_weights: bool = False,
+) -> Attribution:
+    """Explain a class, or a unit, by gradients.
+
+    Parameters
+    ----------
+    model : Model
+        Left as it was found: methods that hook modules hook a private twin.
+    x : Tensor (1, C, H, W)
+        From `Model.preprocess`.
+    target : int or str, optional
+        A class; the network's own answer if neither this nor a unit is given.
+    method : str
+        "saliency" (the gradient; Simonyan et al. 2014), "input_x_gradient", "smoothgrad" (Smilkov
+        et al. 2017), "guided_backprop" (Springenberg et al. 2015), "deconvolution" (Zeiler and
+        Fergus 2014), "integrated_gradients" (Sundararajan et al. 2017, refined until complete),
+        "grad_cam" (Selvaraju et al. 2017), "deeplift" (Shrikumar et al. 2017, rescale rule).
+    layer : str, optional
+        With ``channel``, the layer of the unit to explain. For Grad-CAM of a class, the layer
+        whose maps are weighed; by default the last one with maps.
+    channel : int, optional
+        The unit.
+    reduction : {"mean", "maximum"}
+        What of the unit's map is explained.
+    baseline : Tensor (1, C, H, W), optional
+        Where integrated gradients and DeepLIFT start; by default the mean colour, or silence.
+    seed : int
+        Of SmoothGrad's noise and of ``shuffle_weights``.
+    shuffle_weights : bool
+        Explain the same network with the values of its weights shuffled instead: a map that stays
+        as it was says nothing about the network (Adebayo et al. 2018).
+
+    Raises
+    ------
+    InputError
+        If ``x``, the method or the baseline cannot be used.
+    ModelError
+        If there is no such class, layer or unit, or the method does not fit the network.
+    """
+    if method not in METHODS:
+        raise InputError(f"There is no method {method!r}; use one of {', '.join(METHODS)}.")
+    if x.ndim != 4 or len(x) != 1:
+        raise InputError(f"One input (1, C, H, W) is needed, not {tuple(x.shape)}.")
+    if baseline is not None and baseline.shape != x.shape:
+        raise InputError(f"The baseline must have the input's shape {tuple(x.shape)}.")
+    x = x.detach().to(model.device).clone()
+    start = nothing(model, x) if baseline is None else baseline.to(model.device)
+    if method == "grad_cam" and channel is not None:
+        raise ModelError("Grad-CAM explains classes; use integrated gradients for a unit.")
+    graph = _graph(model, tuple(x.shape[1:]))
+    _check(model, graph, method)
+    if shuffle_weights:
+        graph = shuffled(graph, seed)
+    watched = None
+    if method == "grad_cam":
+        watched = _cam_layer(model, graph, layer)
+    question = _ask(model, graph, x, target, layer, channel, reduction, watched)
+    with torch.inference_mode(False), torch.enable_grad():
+        values, gap = _COMPUTE[method](question, x, start, seed)
+    with torch.no_grad():
+        score = float(question.forward(x)[0, question.column])
+    found = values.detach()[0].float().cpu().numpy()
+    return Attribution(found, method, question.words, score, gap)
+
+
+def nothing(model: Model, x: torch.Tensor) -> torch.Tensor:
+    """An input (1, C, H, W) without content: the mean colour, or silence."""
+    if not isinstance(model.frontend, LogMel):
+        return torch.zeros_like(x)
+    silence = torch.zeros(1, model.frontend.min_samples)
+    return torch.full_like(x, float(model.frontend.spectrogram(silence).min()))
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Several methods on one input.
+
+    Attributes
+    ----------
+    found : dict
+        Method -> its `Attribution`.
+    refused : dict
+        Method -> why it does not fit the network.
+    """
+
+    found: dict[Method, Attribution]
+    refused: dict[Method, str]
+
+
+def compare_methods(
+    model: Model, x: torch.Tensor, methods: Sequence[Method], **question: Any
+) -> Job[Comparison, Comparison]:
+    """Explain one thing by several methods, one after the other.
+
+    Parameters
+    ----------
+    model, x
+        As for `attribute`.
+    methods : sequence of str
+        From `METHODS`.
+    **question
+        The other arguments of `attribute`.
+
+    Returns
+    -------
+    Job
+        Its result, and its previews, are a `Comparison`.
+    """
+    return Job(_compare(model, x, methods, question))
+
+
+def _compare(
+    model: Model, x: torch.Tensor, methods: Sequence[Method], question: dict[str, Any]
+) -> Generator[Step[Comparison], None, Comparison]:
+    comparison = Comparison({}, {})
+    for done, method in enumerate(methods):
+        yield Step(done, len(methods), comparison)
+        try:
+            comparison.found[method] = attribute(model, x, method=method, **question)
+        except ModelError as error:
+            comparison.refused[method] = str(error)
+    return comparison
+
+
+def quarter_share(heatmap: NDArray[np.float32], row: int, col: int) -> float:
+    """Share of a map's (H, W) positive mass in one quarter; 0 where nothing is positive."""
+    height, width = heatmap.shape
+    positive = np.maximum(heatmap, 0)
+    part = positive[
+        row * height // 2 : (row + 1) * height // 2, col * width // 2 : (col + 1) * width // 2
+    ]
+    total = float(positive.sum())
+    return float(part.sum()) / total if total else 0.0
+
+
+def likeness(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Rank correlation (Spearman) of two maps (H, W), -1 to 1; 0 where one of them is flat."""
+    ranks = [values.ravel().argsort(kind="stable").argsort(kind="stable") for values in (a, b)]
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _graph(model: Model, shape: tuple[int, ...]) -> Graph:
+    try:
+        return model.recording(shape)
+    except UntraceableError as error:
+        raise ModelError(
+            f"The forward pass of {model.card.title} cannot be followed ({error}); use occlusion, "
+            "which only asks for its answers."
+        ) from error
+
+
+def _check(model: Model, graph: Graph, method: Method) -> None:
+    """Refuse a method that would be silently wrong on this network."""
+    kinds = nonlinearities(graph)
+    if method in RELU_METHODS and not (kinds and kinds <= RELU_ALONE):
+        others = ", ".join(sorted(kinds - RELU_ALONE)) or "none"
+        raise ModelError(
+            f"This method is defined for networks of ReLU alone, and {model.card.title} has "
+            f"{others}; use integrated gradients."
+        )
+    unknown = kinds - DEEPLIFT_KNOWS
+    if method == "deeplift" and unknown:
+        raise ModelError(
+            f"DeepLIFT has no rule here for {', '.join(sorted(unknown))} in {model.card.title}; "
+            "use integrated gradients."
+        )
+
+
+def _ask(
+    model: Model,
+    graph: Graph,
+    x: torch.Tensor,
+    target: int | str | None,
+    layer: str | None,
+    channel: int | None,
+    reduction: Reduction,
+    watched: Ref | None,
+) -> _Question:
+    if channel is None:
+        index = int(model.predict(x).argmax()) if target is None else model.class_index(target)
+        return _Question(Twin(graph, None, watched), index, model.classes[index])
+    if layer is None:
+        raise InputError("A unit is a channel of a layer; name the layer.")
+    found = model.layer(layer)
+    if not 0 <= channel < found.channels:
+        raise ModelError(f"{layer} has units 0 to {found.channels - 1}, not {channel}.")
+    if layer not in graph.calls:
+        raise ModelError(f"{model.card.title} does not reach its layer {layer!r} here.")
+    twin = Twin(graph, graph.calls[layer].output, watched)
+    words = f"the {reduction} of unit {channel} of {layer}"
+    return _Question(_Unit(twin, found.axes[0] + 1, reduction), channel, words)
+
+
+def _cam_layer(model: Model, graph: Graph, layer: str | None) -> Ref:
+    """Value whose maps Grad-CAM weighs: a layer's, behind its non-linearity if it has one."""
+    if layer is None:
+        maps = [
+            part.name
+            for part in model.layers
+            if len(part.output_shape) == 3
+            and min(part.output_shape[1:]) > 1
+            and part.axes == (0, 1, 2)
+            and part.name in graph.calls
+        ]
+        if not maps:
+            raise ModelError(f"{model.card.title} has no layer with maps for Grad-CAM.")
+        layer = maps[-1]
+    model.layer(layer)
+    ref = graph.calls[layer].output
+    return activation_behind(graph, ref) or ref
+
+
+Values = tuple[torch.Tensor, float | None]
+
+
+def _saliency(q: _Question, x: torch.Tensor, start: torch.Tensor, seed: int) -> Values:
+    from captum.attr import Saliency
+
+    found = Saliency(q.forward).attribute(x.requires_grad_(), target=q.column, abs=False)
+    return found, None
+
+
+def _input_x_gradient(q: _Question, x: torch.Tensor, start: torch.Tensor, seed: int) -> Values:
+    from captum.attr import InputXGradient
+
+    return InputXGradient(q.forward).attribute(x.requires_grad_(), target=q.column), None
+
+
+def _smoothgrad(q: _Question, x: torch.Tensor, start: torch.Tensor, seed: int) -> Values:
+    from captum.attr import Saliency
+
+    # Captum's NoiseTunnel draws from torch's own generator, which other visitors use too.
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn((SMOOTH_SAMPLES, *x.shape[1:]), generator=generator).to(x.device)
+    noisy = x + SMOOTH_SPREAD * float(x.max() - x.min()) * noise
+    parts = [
+        Saliency(q.forward).attribute(part.requires_grad_(), target=q.column, abs=False)
+        for part in noisy.split(SMOOTH_BATCH)
+    ]
+    return torch.cat(parts).mean(0, keepdim=True), None
+
+
+def _guided(q: _Question, x: torch.Tensor, start: torch.Tensor, seed: int) -> Values:
+    from captum.attr import GuidedBackprop
+
+    return GuidedBackprop(q.forward).attribute(x.requires_grad_(), target=q.column), None
+
+
+def _deconvolution(q: _Question, x: torch.Tensor, start: torch.Tensor, seed: int) -> Values:
+    from captum.attr import Deconvolution
+
+    return Deconvolution(q.forward).attribute(x.requires_grad_(), target=q.column), None
+
+
+def _integrated(q: _Question, x: torch.Tensor, start: torch.Tensor, seed: int) -> Values:
+    from captum.attr import IntegratedGradients
+
+    method = IntegratedGradients(q.forward)
+    gap = math.inf
+    for steps in STEPS:
+        found = method.attribute(x, start, target=q.column, n_steps=steps, internal_batch_size=16)
+        gap = _gap(q, found, x, start)
+        if gap <= COMPLETE:
+            break
+    return found, gap
+
+
+def _grad_cam(q: _Question, x: torch.Tensor, start: torch.Tensor, seed: int) -> Values:
+    from captum.attr import LayerAttribution, LayerGradCam
+
+    twin = next(part for part in q.forward.modules() if isinstance(part, Twin))
+    found = LayerGradCam(q.forward, twin.watch).attribute(x, target=q.column)
+    return LayerAttribution.interpolate(found, tuple(x.shape[2:]), "bilinear"), None
+
+
+def _deeplift(q: _Question, x: torch.Tensor, start: torch.Tensor, seed: int) -> Values:
+    from captum.attr import DeepLift
+
+    found = DeepLift(q.forward).attribute(x, start, target=q.column)
+    return found, _gap(q, found, x, start)
+
+
+def _gap(q: _Question, values: torch.Tensor, x: torch.Tensor, start: torch.Tensor) -> float:
+    with torch.no_grad():
+        ends = q.forward(torch.cat([x, start]))[:, q.column].double()
+    promised = float(ends[0] - ends[1])
+    return abs(float(values.detach().double().sum()) - promised) / max(abs(promised), 1e-12)
+
+
+_COMPUTE: Mapping[Method, Callable[[_Question, torch.Tensor, torch.Tensor, int], Any]] = {
+    "saliency": _saliency,
+    "input_x_gradient": _input_x_gradient,
+    "smoothgrad": _smoothgrad,
+    "guided_backprop": _guided,
+    "deconvolution": _deconvolution,
+    "integrated_gradients": _integrated,
+    "grad_cam": _grad_cam,
+    "deeplift": _deeplift,
+}
