@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,7 +19,7 @@ from cnnvis_core.models.graph import Graph, Ref, UntraceableError
 from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.replay import activation_behind
-from cnnvis_core.models.twin import Twin, nonlinearities, shuffled
+from cnnvis_core.models.twin import Twin, besides_relu, nonlinearities, shuffled
 
 Method = Literal[
     "saliency",
@@ -43,13 +44,13 @@ TITLES: Mapping[Method, str] = {
 }
 Reduction = Literal["mean", "maximum"]
 
-STEPS = (32, 64, 128, 256, 512)  # of integrated gradients, until it is complete
+STEPS = 8  # of integrated gradients in each part of the path (Gauss and Legendre's)
+PARTS, MOST_PARTS = 4, 128  # of the path, at first and at most
 COMPLETE = 0.01  # largest completeness gap that is not refined further
 SMOOTH_SAMPLES = 32
-SMOOTH_BATCH = 8
+GRADIENT_BYTES = 256 * 2**20  # of the values that are kept for a gradient
 SMOOTH_SPREAD = 0.15  # of the input's range, the standard deviation of SmoothGrad's noise
 # Springenberg's and Zeiler's rules are about units that are cut at zero.
-RELU_ALONE = frozenset({"relu", "relu6", "hardtanh", "clamp", "clamp_min"})
 RELU_METHODS: frozenset[Method] = frozenset({"guided_backprop", "deconvolution"})
 DEEPLIFT_KNOWS = frozenset({"relu", "clamp_min", "leaky_relu", "sigmoid", "tanh"})
 
@@ -92,6 +93,7 @@ class _Question:
     forward: nn.Module
     column: int
     words: str
+    batch: int  # inputs whose gradients fit in memory
 
 
 class _Unit(nn.Module):
@@ -256,10 +258,11 @@ def quarter_share(heatmap: NDArray[np.float32], row: int, col: int) -> float:
 
 def likeness(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """Rank correlation (Spearman) of two maps (H, W), -1 to 1; 0 where one of them is flat."""
-    ranks = [values.ravel().argsort(kind="stable").argsort(kind="stable") for values in (a, b)]
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(a, b, axis=None).statistic)
 
 
 def _graph(model: Model, shape: tuple[int, ...]) -> Graph:
@@ -275,11 +278,11 @@ def _graph(model: Model, shape: tuple[int, ...]) -> Graph:
 def _check(model: Model, graph: Graph, method: Method) -> None:
     """Refuse a method that would be silently wrong on this network."""
     kinds = nonlinearities(graph)
-    if method in RELU_METHODS and not (kinds and kinds <= RELU_ALONE):
-        others = ", ".join(sorted(kinds - RELU_ALONE)) or "none"
+    others = besides_relu(graph)
+    if method in RELU_METHODS and (others or not kinds):
         raise ModelError(
             f"This method is defined for networks of ReLU alone, and {model.card.title} has "
-            f"{others}; use integrated gradients."
+            f"{', '.join(sorted(others)) or 'none'}; use integrated gradients."
         )
     unknown = kinds - DEEPLIFT_KNOWS
     if method == "deeplift" and unknown:
@@ -301,7 +304,7 @@ def _ask(
 ) -> _Question:
     if channel is None:
         index = int(model.predict(x).argmax()) if target is None else model.class_index(target)
-        return _Question(Twin(graph, None, watched), index, model.classes[index])
+        return _Question(Twin(graph, None, watched), index, model.classes[index], _batch(graph))
     if layer is None:
         raise InputError("A unit is a channel of a layer; name the layer.")
     found = model.layer(layer)
@@ -311,26 +314,44 @@ def _ask(
         raise ModelError(f"{model.card.title} does not reach its layer {layer!r} here.")
     twin = Twin(graph, graph.calls[layer].output, watched)
     words = f"the {reduction} of unit {channel} of {layer}"
-    return _Question(_Unit(twin, found.axes[0] + 1, reduction), channel, words)
+    return _Question(_Unit(twin, found.axes[0] + 1, reduction), channel, words, _batch(graph))
+
+
+def _batch(graph: Graph) -> int:
+    """How many inputs to follow at once: a gradient keeps every value of the pass."""
+    values = sum(
+        math.prod(side for side in shape if isinstance(side, int))
+        for node in graph.nodes
+        for shape in node.shapes
+    )
+    return max(1, min(STEPS, GRADIENT_BYTES // (2 * 4 * max(values, 1))))
 
 
 def _cam_layer(model: Model, graph: Graph, layer: str | None) -> Ref:
     """Value whose maps Grad-CAM weighs: a layer's, behind its non-linearity if it has one."""
     if layer is None:
-        maps = [
-            part.name
-            for part in model.layers
-            if len(part.output_shape) == 3
-            and min(part.output_shape[1:]) > 1
-            and part.axes == (0, 1, 2)
-            and part.name in graph.calls
-        ]
-        if not maps:
-            raise ModelError(f"{model.card.title} has no layer with maps for Grad-CAM.")
-        layer = maps[-1]
-    model.layer(layer)
+        return _last_maps(model, graph)
+    found = model.layer(layer)
+    if len(found.output_shape) != 3 or found.axes != (0, 1, 2) or layer not in graph.calls:
+        raise ModelError(f"Grad-CAM needs a layer with maps of units; {layer!r} has none.")
     ref = graph.calls[layer].output
     return activation_behind(graph, ref) or ref
+
+
+def _last_maps(model: Model, graph: Graph) -> Ref:
+    """The last maps on the way to the logits that all of the answer goes through."""
+    ref = graph.output
+    while True:
+        shape = graph.nodes[ref.node].shapes[ref.item or 0]
+        sides = [side for side in shape[2:] if isinstance(side, int)]
+        if len(shape) == 4 and len(sides) == 2 and max(sides) > 1:
+            return ref
+        before = {r for r in graph.nodes[ref.node].refs() if graph.nodes[r.node].depends}
+        if len(before) != 1 or before == {Ref(0)}:
+            raise ModelError(
+                f"{model.card.title} has no maps that all of its answer goes through; name a layer."
+            )
+        ref = before.pop()
 
 
 Values = tuple[torch.Tensor, float | None]
@@ -358,7 +379,7 @@ def _smoothgrad(q: _Question, x: torch.Tensor, start: torch.Tensor, seed: int) -
     noisy = x + SMOOTH_SPREAD * float(x.max() - x.min()) * noise
     parts = [
         Saliency(q.forward).attribute(part.requires_grad_(), target=q.column, abs=False)
-        for part in noisy.split(SMOOTH_BATCH)
+        for part in noisy.split(q.batch)
     ]
     return torch.cat(parts).mean(0, keepdim=True), None
 
@@ -379,13 +400,27 @@ def _integrated(q: _Question, x: torch.Tensor, start: torch.Tensor, seed: int) -
     from captum.attr import IntegratedGradients
 
     method = IntegratedGradients(q.forward)
-    gap = math.inf
-    for steps in STEPS:
-        found = method.attribute(x, start, target=q.column, n_steps=steps, internal_batch_size=16)
-        gap = _gap(q, found, x, start)
-        if gap <= COMPLETE:
-            break
-    return found, gap
+
+    def part(low: float, high: float) -> tuple[float, float, float, torch.Tensor]:
+        """A part of the path: how incomplete it is, where it lies, and what it adds."""
+        a, b = (start + place * (x - start) for place in (low, high))
+        found = method.attribute(
+            b, a, target=q.column, n_steps=STEPS, internal_batch_size=q.batch
+        ).detach()
+        return _missing(q, found, b, a), low, high, found
+
+    edges = [k / PARTS for k in range(PARTS + 1)]
+    parts = [part(low, high) for low, high in pairwise(edges)]
+    while True:
+        values = torch.stack([found for *_, found in parts]).sum(0)
+        gap = _gap(q, values, x, start)
+        if gap <= COMPLETE or len(parts) >= MOST_PARTS:
+            return values, gap
+        # Where the score bends most, the path is halved.
+        parts.sort(key=lambda part: -abs(part[0]))
+        _, low, high, _ = parts.pop(0)
+        middle = (low + high) / 2
+        parts += [part(low, middle), part(middle, high)]
 
 
 def _grad_cam(q: _Question, x: torch.Tensor, start: torch.Tensor, seed: int) -> Values:
@@ -403,11 +438,18 @@ def _deeplift(q: _Question, x: torch.Tensor, start: torch.Tensor, seed: int) -> 
     return found, _gap(q, found, x, start)
 
 
-def _gap(q: _Question, values: torch.Tensor, x: torch.Tensor, start: torch.Tensor) -> float:
+def _missing(q: _Question, values: torch.Tensor, x: torch.Tensor, start: torch.Tensor) -> float:
+    """What the values' sum lacks of the difference of the scores."""
     with torch.no_grad():
         ends = q.forward(torch.cat([x, start]))[:, q.column].double()
-    promised = float(ends[0] - ends[1])
-    return abs(float(values.detach().double().sum()) - promised) / max(abs(promised), 1e-12)
+    return float(ends[0] - ends[1] - values.detach().double().sum())
+
+
+def _gap(q: _Question, values: torch.Tensor, x: torch.Tensor, start: torch.Tensor) -> float:
+    """The same as a share of that difference, without its sign."""
+    missing = _missing(q, values, x, start)
+    promised = missing + float(values.detach().double().sum())
+    return abs(missing) / max(abs(promised), 1e-12)
 
 
 _COMPUTE: Mapping[Method, Callable[[_Question, torch.Tensor, torch.Tensor, int], Any]] = {

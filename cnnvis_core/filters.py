@@ -16,8 +16,9 @@ from cnnvis_core.models.model import Model
 
 Order = Literal["index", "norm", "orientation", "similarity"]
 ORDERS: tuple[Order, ...] = ("index", "norm", "orientation", "similarity")
-DEAD_SHARE = 1e-3  # of the layer's median norm
+DEAD_SHARE = 1e-3  # of the layer's largest norm
 SPECTRUM_SIDE = 32  # frequencies a side; kernels are padded with zeros to it
+UNITS_AT_ONCE = 32  # bounds the memory of a layer's spectra
 CONVOLUTIONS = (
     nn.Conv1d,
     nn.Conv2d,
@@ -86,8 +87,8 @@ class Kernels:
 
     @cached_property
     def dead(self) -> NDArray[np.bool_]:
-        """Kernels (out,) with next to no weight: under a thousandth of the median norm."""
-        return self.norms <= DEAD_SHARE * float(np.median(self.norms))
+        """Kernels (out,) with next to no weight: under a thousandth of the largest norm."""
+        return self.norms <= DEAD_SHARE * float(self.norms.max())
 
     def limits(self, common: bool) -> NDArray[np.float32]:
         """Largest absolute weight of each kernel (out,), or of all of them; never 0."""
@@ -178,12 +179,18 @@ def spectral_tuning(weight: NDArray[np.float32]) -> Tuning:
         Kernels.
     """
     height, width = weight.shape[2:]
+    if height * width == 1:
+        return Tuning(np.full(len(weight), np.nan), np.zeros(len(weight)))
     rows, cols = (np.arange(n) - (n - 1) / 2 for n in (height, width))
     spread = max(height, width) / 2.5
     window = np.exp(-(rows[:, None] ** 2 + cols**2) / (2 * spread**2))
-    mean = (weight * window).sum((2, 3), keepdims=True) / window.sum()
     side = max(SPECTRUM_SIDE, height, width)
-    power = (np.abs(np.fft.fft2((weight - mean) * window, (side, side))) ** 2).sum(1)
+    power = np.concatenate(
+        [
+            _power(weight[first : first + UNITS_AT_ONCE], window, side)
+            for first in range(0, len(weight), UNITS_AT_ONCE)
+        ]
+    )
     frequency = np.fft.fftfreq(side)
     # Frequencies beyond the Nyquist circle exist along the diagonals alone.
     inside = np.hypot(frequency[:, None], frequency) <= 0.5
@@ -198,6 +205,21 @@ def spectral_tuning(weight: NDArray[np.float32]) -> Tuning:
     return Tuning(
         np.where(blank, np.nan, (across + 90) % 180), np.where(blank, 0.0, np.nan_to_num(coherence))
     )
+
+
+def _power(
+    weight: NDArray[np.float32], window: NDArray[np.float64], side: int
+) -> NDArray[np.float64]:
+    """Power spectra (out, side, side) of windowed kernels without their mean, over all inputs."""
+    mean = (weight * window).sum((2, 3), keepdims=True) / window.sum()
+    taps = ((weight - mean) * window).reshape(*weight.shape[:2], -1)
+    # Inputs are summed before the transform: e* (sum of w w') e is the sum of |w' e|^2.
+    gram = np.einsum("oik,oil->okl", taps, taps, optimize=True)
+    row, col = np.divmod(np.arange(window.size), window.shape[1])
+    frequency = np.fft.fftfreq(side)
+    turns = row[:, None, None] * frequency[:, None] + col[:, None, None] * frequency
+    waves = np.exp(-2j * np.pi * turns).reshape(window.size, -1)
+    return (waves.conj() * (gram @ waves)).sum(1).real.reshape(-1, side, side)
 
 
 def by_similarity(rows: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -60,7 +60,7 @@ except CnnvisError as error:
 found = statistics(maps)
 values = maps.cpu().numpy()
 order = found.order(by)
-sprite = map_sheet(values[order], common)
+sprite = map_sheet(values[order], common, upwards=model.modality == "audio")
 
 with results:
     st.subheader(f"{len(values):,} maps of {layer.name}")

@@ -101,14 +101,14 @@ with results:
             if shuffled
             else None
         )
-        covered = (
+        beside = (
             run_job(
                 (model.card.id, chosen.key, target, "beside"),
                 lambda: occlude(
                     model, x if model.modality == "image" else chosen.item, target, score="logit"
                 ),
                 "Covering every place",
-            ).value
+            )
             if with_occlusion
             else None
         )
@@ -119,8 +119,9 @@ with results:
         st.stop()
 
     maps = {TITLES[name]: found.heatmap for name, found in true.found.items()}
-    if covered is not None:
-        maps["Occlusion"] = covered.heatmap
+    # The scores of a cancelled map would be taken for those of the whole one.
+    if beside is not None and beside.complete and beside.value is not None:
+        maps["Occlusion"] = beside.value.heatmap
     gaps = {TITLES[name]: found.completeness_gap for name, found in true.found.items()}
     controls_of = {} if control is None else {TITLES[n]: a for n, a in control.found.items()}
     captions = {}

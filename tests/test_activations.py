@@ -104,6 +104,22 @@ def test_a_layer_that_no_non_linearity_follows_is_left_out():
     assert feature_maps(model, torch.randn(1, 3, 96, 96), linear, rectified=True) == {}
 
 
+def test_gates_and_turned_maps_are_not_taken_for_a_non_linearity():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(4, 2)
+
+        def forward(self, x):
+            y = self.a(x)
+            y = self.b(y * torch.sigmoid(y)).permute(0, 2, 3, 1).relu()
+            return self.fc(y.mean((1, 2)))
+
+    model = cv.from_module(Gated(), (3, 9, 12))
+    assert not has_activation(model, "a")
+    assert not has_activation(model, "b")
+
+
 class Fickle(nn.Module):
     """A pass that depends on values cannot be recorded."""
 

@@ -108,11 +108,11 @@ def test_what_promises_to_be_complete_is(model, x, method):
     "name", ["resnet18", "inception_v3", "densenet121", "mobilenet_v2", "efficientnet_b0", "vgg11"]
 )
 def test_integrated_gradients_are_complete_on_networks_of_torchvision(name):
-    extra = {"init_weights": False} if name == "inception_v3" else {}
+    extra = {"init_weights": False, "aux_logits": False} if name == "inception_v3" else {}
     torch.manual_seed(0)
-    module = lively(torchvision.models.get_model(name, **extra), (3, 80, 80))
-    network = cv.from_module(module, (3, 80, 80))
-    x = torch.rand(1, 3, 80, 80, generator=torch.Generator().manual_seed(0))
+    module = lively(torchvision.models.get_model(name, **extra), (3, 96, 96))
+    network = cv.from_module(module, (3, 96, 96))
+    x = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     assert attribute(network, x, 7).completeness_gap <= 0.01
 
 
@@ -177,6 +177,75 @@ def test_methods_that_would_be_silently_wrong_are_refused():
     assert set(found.found) == set(METHODS) - set(found.refused)
 
 
+@pytest.mark.parametrize(
+    ("cut", "word"),
+    [
+        (lambda x: F.threshold(x, 0.0, 0.0), "threshold"),
+        (lambda x: torch.where(x > 0, x, torch.zeros_like(x)), "where"),
+        (lambda x: torch.maximum(x, torch.zeros_like(x)), "maximum"),
+        (lambda x: F.relu(x) * x, "mul"),
+        (lambda x: F.relu(F.hardtanh(x)), "hardtanh"),
+        (lambda x: F.relu(x).softmax(1), "softmax"),
+    ],
+)
+def test_what_only_looks_like_a_relu_is_refused(cut, word):
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.fc(F.relu(cut(self.conv(x))).mean((2, 3)))
+
+    odd = cv.from_module(Odd(), (3, 12, 12))
+    with pytest.raises(cv.ModelError, match=word):
+        attribute(odd, torch.randn(1, 3, 12, 12), 0, "guided_backprop")
+
+
+def test_clamping_at_zero_is_a_relu():
+    torch.manual_seed(0)
+
+    class Clamped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.fc(torch.clamp(self.conv(x), min=0).mean((2, 3)))
+
+    clamped = cv.from_module(Clamped(), (3, 12, 12))
+    x = torch.randn(1, 3, 12, 12)
+    net = clamped.module
+    inside = x.clone().requires_grad_()
+    score = net.fc(Rule.apply(net.conv(inside), True).mean((2, 3)))[0, 1]
+    expected = torch.autograd.grad(score, inside)[0][0]
+    found = attribute(clamped, x, 1, "guided_backprop").values
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_grad_cam_weighs_the_maps_that_all_of_the_answer_goes_through():
+    torch.manual_seed(0)
+    module = torchvision.models.get_model("googlenet", init_weights=False, aux_logits=False)
+    network = cv.from_module(lively(module, (3, 96, 96)), (3, 96, 96))
+    x = torch.rand(1, 3, 96, 96)
+    net = network.module
+    kept = {}
+    handle = net.inception5b.register_forward_hook(lambda _, __, out: kept.update(maps=out))
+    with torch.enable_grad():
+        logits = net(x.clone().requires_grad_())
+    handle.remove()
+    weights = torch.autograd.grad(logits[0, 3], kept["maps"])[0].mean((2, 3), keepdim=True)
+    cam = (weights * kept["maps"]).sum(1, keepdim=True)
+    expected = F.interpolate(cam, (96, 96), mode="bilinear", align_corners=False)
+    found = attribute(network, x, 3, "grad_cam").values
+    np.testing.assert_allclose(found, expected[0].detach(), rtol=1e-3, atol=1e-5)
+
+
+def test_grad_cam_refuses_layers_without_maps(model, x):
+    with pytest.raises(cv.ModelError, match="layer with maps"):
+        attribute(model, x, 0, "grad_cam", layer="fc")
+
+
 def test_capped_relus_follow_the_rule_inside_their_range():
     torch.manual_seed(1)
     net = nn.Sequential(
@@ -227,3 +296,7 @@ def test_shares_and_likeness():
     assert likeness(noise, 3 * noise + 1) == pytest.approx(1)
     assert likeness(noise, -noise) == pytest.approx(-1)
     assert likeness(noise, np.ones_like(noise)) == 0
+    # Two unrelated spots on nothing are not alike, although most of both is the same nothing.
+    one, other = np.zeros((2, 64, 64), np.float32)
+    one[5:15, 5:15], other[40:50, 40:50] = np.random.default_rng(1).random((2, 10, 10))
+    assert abs(likeness(one, other)) < 0.1

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import cnnvis_core as cv
-from cnnvis_core.filters import by_similarity, has_kernels, spectral_tuning
+from cnnvis_core.filters import _power, by_similarity, has_kernels, spectral_tuning
 from tests.support import small_network
 
 
@@ -106,6 +106,21 @@ def test_dead_kernels_are_marked_and_the_copy_is_one_s_own():
     assert kernels.order("norm")[-1] == 3
     kernels.weight.zero_()
     assert model.module[0].weight.abs().max() > 0
+
+
+def test_kernels_may_be_dead_by_the_majority():
+    model = cv.from_module(small_network(), (3, 32, 32))
+    with torch.no_grad():
+        model.module[0].weight[:5] *= 1e-9
+    assert cv.filters(model, "0").dead.tolist() == [True] * 5 + [False] * 3
+
+
+def test_spectra_are_those_of_the_fourier_transform():
+    weight = np.random.default_rng(0).normal(size=(3, 4, 5, 3)).astype(np.float32)
+    window = np.random.default_rng(1).random((5, 3))
+    mean = (weight * window).sum((2, 3), keepdims=True) / window.sum()
+    plain = (np.abs(np.fft.fft2((weight - mean) * window, (16, 16))) ** 2).sum(1)
+    np.testing.assert_allclose(_power(weight, window, 16), plain, atol=1e-9)
 
 
 def test_orders_are_permutations_that_do_what_they_say():

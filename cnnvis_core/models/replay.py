@@ -22,9 +22,7 @@ _ACTIVATION_NAMES = (
 )
 ACTIVATIONS = frozenset(_ACTIVATION_NAMES.split())
 # What may stand between a layer and its non-linearity.
-_BETWEEN_NAMES = (
-    "batch_norm layer_norm group_norm instance_norm add dropout permute transpose contiguous alias"
-)
+_BETWEEN_NAMES = "batch_norm layer_norm group_norm instance_norm add dropout contiguous alias"
 _BETWEEN = frozenset(_BETWEEN_NAMES.split())
 
 
@@ -112,13 +110,19 @@ def activation_behind(graph: Graph, ref: Ref) -> Ref | None:
     Normalisation and a sum with a shortcut may stand between; None where the next operation of
     another kind comes first.
     """
-    reading = readers(graph)
+    if graph.nodes[ref.node].op is None or graph.nodes[ref.node].name in ACTIVATIONS:
+        return None
+    reading, shape = readers(graph), graph.nodes[ref.node].shapes[ref.item or 0]
     while True:
         following = reading.get(ref, [])
-        direct = [n for n in following if graph.nodes[n].name in ACTIVATIONS]
-        if direct:
-            return Ref(direct[0])
-        between = [n for n in following if graph.nodes[n].name in _BETWEEN]
-        if not between or len(following) > 1:
+        # A value that is read twice is gated, as in x * sigmoid(x), or branches.
+        if len(following) != 1:
             return None
-        ref = Ref(between[0])
+        node = graph.nodes[following[0]]
+        if node.shapes[0] != shape:
+            return None
+        ref = Ref(following[0])
+        if node.name in ACTIVATIONS:
+            return ref
+        if node.name not in _BETWEEN:
+            return None

@@ -17,6 +17,18 @@ from torch import nn
 from cnnvis_core.models.graph import Graph, Node, Ref, compute, replace
 from cnnvis_core.models.replay import ACTIVATIONS, replay
 
+_LINEAR_NAMES = (
+    "conv1d conv2d conv3d convolution conv_transpose1d conv_transpose2d conv_transpose3d linear "
+    "batch_norm add sub rsub neg cat stack view reshape _unsafe_view flatten unflatten permute "
+    "transpose t movedim contiguous clone alias detach dropout feature_dropout alpha_dropout mean "
+    "sum pad constant_pad_nd reflection_pad2d replication_pad2d slice select split "
+    "split_with_sizes chunk unbind squeeze unsqueeze expand to _to_copy type_as avg_pool1d "
+    "avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool1d "
+    "max_pool2d max_pool3d max_pool2d_with_indices adaptive_max_pool2d upsample_nearest2d "
+    "upsample_bilinear2d channel_shuffle pixel_shuffle roll flip"
+)
+_LINEAR = frozenset(_LINEAR_NAMES.split())  # and pooling, whose rule is that of the gradient
+
 
 class CappedReLU(nn.ReLU):
     """ReLU that ends at a cap, as ReLU6 does; its gradient rule is that of ReLU."""
@@ -87,7 +99,7 @@ def as_module(node: Node) -> nn.Module | None:
         return CappedReLU(float(values.get("max_val", 6.0)))
     if name == "clamp" and values["min"] == 0 and isinstance(values["max"], int | float):
         return CappedReLU(float(values["max"]))
-    if name == "clamp_min" and values["min"] == 0:
+    if name in ("clamp", "clamp_min") and values["min"] == 0 and values.get("max") is None:
         return nn.ReLU()
     plain = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
     if name in plain:
@@ -113,6 +125,25 @@ def nonlinearities(graph: Graph) -> set[str]:
         for node in graph.nodes
         if node.op is not None and node.depends and node.name in ACTIVATIONS
     }
+
+
+def besides_relu(graph: Graph) -> set[str]:
+    """Names of the operations of a pass that are neither linear, nor pooling, nor a ReLU."""
+    return {
+        node.name
+        for node in graph.nodes
+        if node.op is not None
+        and node.depends
+        and not isinstance(as_module(node), nn.ReLU)
+        and not _is_linear(graph, node)
+    }
+
+
+def _is_linear(graph: Graph, node: Node) -> bool:
+    dependent = [ref for ref in node.refs() if graph.nodes[ref.node].depends]
+    if node.name in ("mul", "div", "matmul", "mm", "bmm", "addmm"):
+        return len(dependent) == 1
+    return node.name in _LINEAR
 
 
 def shuffled(graph: Graph, seed: int = 0) -> Graph:

@@ -58,7 +58,11 @@ def network(plan: Plan, chosen: str | None = None) -> alt.LayerChart | alt.Facet
             color=alt.Color(
                 "family:N",
                 scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())),
-                legend=alt.Legend(orient="bottom", title=None, values=sorted(set(boxes.family))),
+                legend=alt.Legend(
+                    orient="bottom",
+                    title=None,
+                    values=sorted({box.family for box in plan.boxes}),
+                ),
             ),
             stroke=alt.condition("datum.chosen", alt.value("#e69f00"), alt.value(None)),
             tooltip=[

@@ -15,8 +15,15 @@ from cnnvis_core.render.sprites import LARGEST_TILE, Sprite, largest, sheet, sig
 FIRST = 8  # units that a layer shows in the strip
 
 
-def map_sheet(maps: NDArray[np.float32], common: bool, columns: int | None = None) -> Sprite:
-    """Maps (n, h, w) in their order; all on one scale, or each on its own."""
+def map_sheet(
+    maps: NDArray[np.float32], common: bool, columns: int | None = None, upwards: bool = False
+) -> Sprite:
+    """Maps (n, h, w) in their order; all on one scale, or each on its own.
+
+    ``upwards`` draws the first row at the bottom, as spectrograms are drawn.
+    """
+    if upwards:
+        maps = maps[:, ::-1]
     limits = largest(maps)
     if common:
         limits = np.full_like(limits, limits.max())

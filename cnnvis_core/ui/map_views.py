@@ -173,7 +173,12 @@ def draw_strip(model: Model, x: torch.Tensor) -> None:
             order = statistics(values).order("maximum")[:STRIP_UNITS]
             st.markdown(f"**{name}** · {' × '.join(map(str, values.shape[1:]))}")
             tile_sheet(
-                map_sheet(values[order.copy()].cpu().numpy(), False, STRIP_UNITS),
+                map_sheet(
+                    values[order.copy()].cpu().numpy(),
+                    False,
+                    STRIP_UNITS,
+                    model.modality == "audio",
+                ),
                 [f"{name}, unit {unit}" for unit in order],
                 None,
                 lambda index, name=name, order=order: _open(name, int(order[index])),  # type: ignore[misc]

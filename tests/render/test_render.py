@@ -119,7 +119,7 @@ def test_the_spectrogram_s_axis_puts_frequencies_where_they_are():
     levels = model.preprocess(clip)[0, 0].numpy()
     centres = model.frontend.mel_centres_hz()
     found = run(occlude(model, clip, 0, (1000.0, 0.5), (500.0, 0.25)))
-    chart = charts.spectrogram(
+    chart = charts.occluded_spectrogram(
         levels, model.frontend.frame_seconds(levels.shape[1]), centres, found
     ).to_dict()
     axis = chart["layer"][0]["encoding"]["y"]["axis"]
@@ -134,7 +134,7 @@ def test_curves_are_drawn_as_measured():
     model = picture_model(small_network(), (32, 32))
     x = torch.randn(1, 3, 32, 32)
     occluder = occluder_for(model, x, 8, 8)
-    curves = run(faithfulness(model, occluder, run(occlude(model, x, 0, 8, 8)), steps=4))
+    curves = run(faithfulness(model, occluder, run(occlude(model, x, 0, 8, 8)).heatmap, 0, steps=4))
     rows = next(iter(charts.faithfulness_curves(curves, True).to_dict()["datasets"].values()))
     ours = [row["probability"] for row in rows if row["order"] == "by this map"]
     np.testing.assert_allclose(ours, curves.deletion)
