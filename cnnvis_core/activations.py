@@ -67,6 +67,11 @@ def feature_maps(
                     "the layers of the non-linearity themselves."
                 ) from error
             values = _hooked(model, x.to(model.device), wanted)
+    if any(len(value) != 1 for value in values.values()):
+        raise ModelError(
+            f"{model.card.title} looks at an input of this size in several windows, with maps in "
+            f"each; give it one of {model.input_shape}."
+        )
     return {name: as_maps(value, wanted[name]) for name, value in values.items()}
 
 

@@ -48,7 +48,7 @@ STEPS = 8  # of integrated gradients in each part of the path (Gauss and Legendr
 PARTS, MOST_PARTS = 4, 128  # of the path, at first and at most
 COMPLETE = 0.01  # largest completeness gap that is not refined further
 SMOOTH_SAMPLES = 32
-GRADIENT_BYTES = 256 * 2**20  # of the values that are kept for a gradient
+GRADIENT_BYTES = 128 * 2**20  # of the values that are kept for a gradient
 SMOOTH_SPREAD = 0.15  # of the input's range, the standard deviation of SmoothGrad's noise
 # Springenberg's and Zeiler's rules are about units that are cut at zero.
 RELU_METHODS: frozenset[Method] = frozenset({"guided_backprop", "deconvolution"})
@@ -340,18 +340,19 @@ def _cam_layer(model: Model, graph: Graph, layer: str | None) -> Ref:
 
 def _last_maps(model: Model, graph: Graph) -> Ref:
     """The last maps on the way to the logits that all of the answer goes through."""
-    ref = graph.output
-    while True:
+    edge = {graph.output}
+    while edge:
+        # The latest value first: once it stands alone, everything goes through it.
+        ref = max(edge, key=lambda ref: ref.node)
         shape = graph.nodes[ref.node].shapes[ref.item or 0]
         sides = [side for side in shape[2:] if isinstance(side, int)]
-        if len(shape) == 4 and len(sides) == 2 and max(sides) > 1:
+        if len(edge) == 1 and ref.node and len(shape) == 4 and len(sides) == 2 and max(sides) > 1:
             return ref
-        before = {r for r in graph.nodes[ref.node].refs() if graph.nodes[r.node].depends}
-        if len(before) != 1 or before == {Ref(0)}:
-            raise ModelError(
-                f"{model.card.title} has no maps that all of its answer goes through; name a layer."
-            )
-        ref = before.pop()
+        edge.remove(ref)
+        edge |= {r for r in graph.nodes[ref.node].refs() if graph.nodes[r.node].depends}
+    raise ModelError(
+        f"{model.card.title} has no maps that all of its answer goes through; name a layer."
+    )
 
 
 Values = tuple[torch.Tensor, float | None]

@@ -11,7 +11,7 @@ from cnnvis_core.render.files import maps_npz, units_csv
 from cnnvis_core.render.maps import map_names, map_sheet
 from cnnvis_core.render.pictures import png
 from cnnvis_core.ui.downloads import draw_downloads
-from cnnvis_core.ui.inputs import choose_input
+from cnnvis_core.ui.inputs import choose_input, excerpt
 from cnnvis_core.ui.layers import choose_layer, choose_unit, draw_diagram, take_unit
 from cnnvis_core.ui.links import unit_links
 from cnnvis_core.ui.map_views import draw_strip, map_view_for
@@ -33,7 +33,7 @@ results, controls = st.columns([2, 1], gap="medium")
 
 try:
     with controls:
-        chosen = choose_input(model.modality)
+        chosen = excerpt(model, choose_input(model.modality))
         x = model.preprocess(chosen.item)
         layer = choose_layer(model, lambda layer: max(map_size(layer)) > 1, "maps")
         rectified = False

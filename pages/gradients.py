@@ -12,7 +12,7 @@ from cnnvis_core.render.files import maps_npz
 from cnnvis_core.ui.answers import choose_class, probabilities
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.heat_views import draw_heat
-from cnnvis_core.ui.inputs import choose_input
+from cnnvis_core.ui.inputs import choose_input, excerpt
 from cnnvis_core.ui.jobs import run_job
 from cnnvis_core.ui.layers import choose_layer, choose_unit, draw_diagram
 from cnnvis_core.ui.links import heed_link
@@ -35,7 +35,7 @@ details = st.container()
 
 try:
     with controls:
-        chosen = choose_input(model.modality)
+        chosen = excerpt(model, choose_input(model.modality))
         x = model.preprocess(chosen.item)
         heed_link("explain", {kind: kind for kind in ("A class", "A unit")})
         what = st.segmented_control(

@@ -233,3 +233,10 @@ def test_receptive_fields_of_vgg16_are_the_published_ones():
     model = untrained("vgg16", 224)
     convolutions = [layer for layer in model.layers if layer.kind == "Conv2d"]
     assert [layer.receptive_field.size for layer in convolutions] == [(n, n) for n in VGG16_FIELDS]
+
+
+def test_a_sound_of_several_windows_is_refused_rather_than_shown_in_part():
+    model = cv.load("soundnet-esc10")
+    with pytest.raises(cv.ModelError, match="several windows"):
+        feature_maps(model, torch.zeros(1, 1, 64, 700), "stem.0")
+    assert feature_maps(model, torch.zeros(1, 1, 64, 313), "stem.0")["stem.0"].shape[0] == 32

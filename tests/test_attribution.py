@@ -241,6 +241,14 @@ def test_grad_cam_weighs_the_maps_that_all_of_the_answer_goes_through():
     np.testing.assert_allclose(found, expected[0].detach(), rtol=1e-3, atol=1e-5)
 
 
+def test_grad_cam_of_a_sound_passes_both_poolings():
+    sound = cv.load("soundnet-esc10")
+    x = torch.randn(1, 1, 64, 313, generator=torch.Generator().manual_seed(0))
+    values = attribute(sound, x, 0, "grad_cam").values
+    assert values.shape == (1, 64, 313)
+    assert np.ptp(values) > 0
+
+
 def test_grad_cam_refuses_layers_without_maps(model, x):
     with pytest.raises(cv.ModelError, match="layer with maps"):
         attribute(model, x, 0, "grad_cam", layer="fc")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import streamlit as st
 
 from cnnvis_core.errors import InputError
-from cnnvis_core.inputs import decode_image, read_audio
+from cnnvis_core.inputs import Clip, decode_image, read_audio
 from cnnvis_core.inputs.samples import Sample, samples
+from cnnvis_core.models import Model
+from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.render.pictures import fit
 from cnnvis_core.ui.links import carry_over, heed_link, keep
 from cnnvis_core.ui.uploads import MEDIA_MB, content, upload_box
@@ -104,6 +106,29 @@ def choose_input(modality: Modality) -> Chosen:
     for note in chosen.notes:
         st.caption(f":material/info: {note}")
     return chosen
+
+
+def excerpt(model: Model, chosen: Chosen) -> Chosen:
+    """Draw a choice of the part of a long sound that the network looks at in one go; return it.
+
+    Networks look at long sounds window by window, and a unit has a map in each of them.
+    """
+    frontend = model.frontend
+    if not isinstance(frontend, LogMel) or not isinstance(chosen.item, Clip):
+        return chosen
+    clip, frames = chosen.item, model.input_shape[2]
+    around = 0 if frontend.centred else frontend.window
+    seconds = ((frames - 1) * frontend.hop + around) / frontend.sample_rate
+    if frontend.frames(round(clip.seconds * frontend.sample_rate)) <= frames:
+        return chosen
+    start = st.slider(
+        f"Part of {seconds:.2g} s that is looked at, from (s)",
+        0.0, clip.seconds - seconds, 0.0, 0.05, key=f"from-{seconds:.2f}", bind="query-params",
+    )  # fmt: skip
+    first = round(start * clip.sample_rate)
+    samples = clip.samples[first : first + round(seconds * clip.sample_rate)]
+    part = Clip(samples, clip.sample_rate, clip.notes)
+    return replace(chosen, key=f"{chosen.key} from {start:.2f}", item=part)
 
 
 def _take_own(modality: Modality) -> None:

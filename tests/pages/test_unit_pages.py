@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pytest
+import soundfile
 
 from cnnvis_core.inputs.samples import samples
 from tests.pages.test_pages import captions, errors, open_page, picture_file
@@ -105,5 +109,21 @@ def test_gradients_of_a_sound():
 @pytest.mark.parametrize("name", ["kernels", "feature_maps", "gradients"])
 def test_nonsense_in_a_link_opens_the_page_all_the_same(name):
     app = open_page(name, layer="nowhere", unit="-7", scale="Luck")
+    assert not app.error
+    assert not app.exception
+
+
+@pytest.mark.skipif(not samples("audio"), reason="no audio samples in assets")
+@pytest.mark.parametrize("name", ["feature_maps", "gradients"])
+def test_of_a_long_sound_one_window_is_looked_at(name):
+    rng = np.random.default_rng(0)
+    clip = io.BytesIO()
+    soundfile.write(clip, 0.2 * rng.normal(size=8 * 16000), 16000, format="WAV")
+    app = open_page(name, kind="Sound")
+    assert not any(slider.label.startswith("Part of") for slider in app.slider)
+    app.file_uploader(key="upload-audio").upload("a.wav", clip.getvalue(), "audio/wav").run()
+    part = next(slider for slider in app.slider if slider.label.startswith("Part of 5 s"))
+    assert part.max == pytest.approx(3, abs=0.01)
+    part.set_value(1.5).run()
     assert not app.error
     assert not app.exception
