@@ -12,8 +12,6 @@ from cnnvis_core.activations import UnitStatistics
 from cnnvis_core.render.pictures import Box, framed, overlay
 from cnnvis_core.render.sprites import LARGEST_TILE, Sprite, largest, sheet, signed_tiles
 
-FIRST = 8  # units that a layer shows in the strip
-
 
 def map_sheet(
     maps: NDArray[np.float32], common: bool, columns: int | None = None, upwards: bool = False

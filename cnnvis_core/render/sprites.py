@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnvis_core.render.colour import diverging, sequential
+from cnnvis_core.render.colour import diverging
 
 LARGEST_TILE = 128  # pixels; larger maps are shrunk
 SMALLEST_TILE = 36  # pixels; smaller ones are enlarged, each value a square
@@ -62,12 +62,6 @@ def colour_tiles(values: Values, limits: Values) -> Tiles:
     """Weights of red, green and blue (n, 3, h, w) as RGB (n, h, w, 3); zero is middle gray."""
     unit = values / np.maximum(limits, 1e-12)[:, None, None, None]
     return (np.clip(unit / 2 + 0.5, 0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
-
-
-def level_tiles(values: Values, low: Values, high: Values) -> Tiles:
-    """Values (n, h, w) as RGB (n, h, w, 3), dark at ``low`` (n,) and light at ``high`` (n,)."""
-    spread = np.maximum(high - low, 1e-12)[:, None, None]
-    return sequential((values - low[:, None, None]) / spread, 0.0, 1.0)
 
 
 def sheet(tiles: Tiles, columns: int | None = None) -> Sprite:
