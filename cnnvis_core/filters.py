@@ -71,9 +71,10 @@ class Kernels:
             return "dense"
         return "depthwise" if self.inputs == 1 else "grouped"
 
-    def in_colour(self, channels: int) -> bool:
-        """Whether the kernels can be drawn in colour, given the channels of the network's input."""
-        return self.groups == 1 and self.inputs == channels == 3
+    @property
+    def three_inputs(self) -> bool:
+        """Whether each reads the same three inputs: red, green and blue in a first layer."""
+        return self.groups == 1 and self.inputs == 3
 
     def reads(self, unit: int) -> range:
         """Which units of the layer before a kernel reads."""

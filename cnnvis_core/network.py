@@ -98,6 +98,11 @@ def connections(model: Model) -> dict[str, tuple[str, ...]]:
     return _sources(graph, [name for name in names if name in graph.calls])
 
 
+def reads_input(model: Model, layer: str) -> bool:
+    """Whether a layer reads the network's input itself, no other layer's value."""
+    return connections(model).get(layer) == ()
+
+
 def _sources(graph: Graph, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     made_by: dict[Ref, str] = {}
@@ -201,9 +206,10 @@ def plan(model: Model, every_layer: bool = False) -> Plan:
     model : Model
         Not changed.
     every_layer : bool
-        Also those that are no convolution, pooling or linear layer.
+        Also those that are no convolution, pooling or linear layer, as where there are none.
     """
     shown = {layer.name: layer for layer in model.layers if every_layer or family(layer) in MAIN}
+    shown = shown or {layer.name: layer for layer in model.layers}
     sources = without(connections(model), shown.__contains__)
     grouped = stages(shown.values())
     parts = dict(model.module.named_modules())

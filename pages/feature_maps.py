@@ -12,6 +12,7 @@ from cnnvis_core.render.maps import map_names, map_sheet
 from cnnvis_core.render.pictures import png
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.inputs import choose_input, excerpt
+from cnnvis_core.ui.kernel_views import draw_kernel
 from cnnvis_core.ui.layers import choose_layer, choose_unit, draw_diagram, take_unit
 from cnnvis_core.ui.links import unit_links
 from cnnvis_core.ui.map_views import draw_strip, map_view_for
@@ -24,7 +25,8 @@ ensure_router()
 st.title("Feature maps")
 st.markdown(
     "What each unit of a layer answers to your input, place by place: the real activations of the "
-    "real network. **Orange** is an answer above zero, **blue** one below."
+    "real network. **Orange** is an answer above zero, **blue** one below; where nothing can be "
+    "below, as behind a ReLU, **light** is a strong answer and **dark** none."
 )
 
 model = chosen_model()
@@ -62,6 +64,7 @@ values = maps.cpu().numpy()
 order = found.order(by)
 sprite = map_sheet(values[order], common, upwards=model.modality == "audio")
 
+view = map_view_for(model, chosen, layer)
 with results:
     st.subheader(f"{len(values):,} maps of {layer.name}")
     tile_sheet(
@@ -78,12 +81,12 @@ with results:
     st.caption(
         f"Activations, {height} × {width} positions a unit, "
         f"{'behind' if rectified else 'before'} the non-linearity; "
-        + (f"full colour is ±{limit:.3g} for all." if common else "each on its own scale.")
+        + (f"full scale is {limit:.3g} for all." if common else "each on its own scale.")
         + (f" {silent:,} units answer nowhere above zero." if silent else "")
+        + view.axes()
     )
 
 st.subheader(f"Unit {unit}")
-view = map_view_for(model, chosen, layer)
 with st.container(horizontal=True):
     picture, said = st.container(width=view.width), st.container()
 with picture:
@@ -100,6 +103,7 @@ with said:
         f"**Active** at {found.active_share[unit]:.0%} of the positions"
     )
     unit_links("feature_maps", layer.name, unit)
+    draw_kernel(model, layer, unit)
 with picture:
     view.draw_extras(values[unit])
 

@@ -5,8 +5,9 @@ from functools import partial
 import streamlit as st
 
 import cnnvis_core  # noqa: F401  # First and whole: two visitors at once must not import halves.
-from cnnvis_core.attribution import TITLES, compare_methods, likeness
+from cnnvis_core.attribution import TITLES, compare_methods, likeness, root_mean_square
 from cnnvis_core.errors import CnnvisError
+from cnnvis_core.models import Reduction, ScoreKind, unit_model
 from cnnvis_core.occlusion import faithfulness, occlude, occluder_for
 from cnnvis_core.render.files import maps_npz
 from cnnvis_core.ui.answers import choose_class, probabilities
@@ -19,6 +20,8 @@ from cnnvis_core.ui.links import heed_link
 from cnnvis_core.ui.models import chosen_model
 from cnnvis_core.ui.mosaic import draw_mosaic_test
 from cnnvis_core.ui.navigation import ensure_router
+
+STRONG = 4  # times a map's root mean square, the full colour of the one scale
 
 ensure_router()
 
@@ -43,19 +46,20 @@ try:
             bind="query-params",
         )  # fmt: skip
         answer = probabilities(model, x)
-        target: int | None = None
         question: dict[str, int | str] = {}
         if what == "A class":
-            target = choose_class(model, answer)
+            answering, target = model, choose_class(model, answer)
             question, said = {"target": target}, f"“{model.classes[target]}”"
         else:
             layer = choose_layer(model, lambda layer: layer.channels > 1, "units")
             unit = choose_unit(layer)
-            reduction = st.segmented_control(
+            of_map = st.segmented_control(
                 "Of its map", ["Mean", "Maximum"], default="Mean", required=True,
                 key="reduction", bind="query-params",
             )  # fmt: skip
-            question = {"layer": layer.name, "channel": unit, "reduction": reduction.lower()}
+            reduction: Reduction = "mean" if of_map == "Mean" else "maximum"
+            answering, target = unit_model(model, layer.name, reduction), unit
+            question = {"layer": layer.name, "channel": unit, "reduction": reduction}
             said = f"unit {unit} of {layer.name}"
         labels = st.multiselect(
             "Methods",
@@ -64,7 +68,7 @@ try:
             key="methods",
             bind="query-params",
         )
-        with_occlusion = target is not None and st.toggle(
+        with_occlusion = st.toggle(
             "Occlusion beside them", value=True, key="beside", bind="query-params"
         )
         shuffled = st.toggle(
@@ -74,10 +78,19 @@ try:
             help="The control: the same methods on the same network with its weights in a random "
             "order. A map that stays as it was says nothing about the network.",
         )
+        one_scale = st.segmented_control(
+            "Scale", ["Shared", "Own"], default="Shared", required=True,
+            key="map-scale", bind="query-params",
+            help="The methods' numbers have different units. Shared: each map is divided by its "
+            "root mean square, so that equal colours stand out equally. Own: full colour is the "
+            "map's largest value, for the control that of the map above.",
+        ) == "Shared"  # fmt: skip
         opacity = st.slider(
             "Opacity of the maps", 0.0, 1.0, 0.8, 0.05, key="opacity", bind="query-params"
         )
     methods = tuple(name for name, title in TITLES.items() if title in labels)
+    score: ScoreKind = "probability" if what == "A class" else "logit"
+    subject = x if model.modality == "image" else chosen.item
     key = (model.card.id, chosen.key, tuple(sorted(question.items())), methods)
 except CnnvisError as error:
     st.error(str(error), icon=":material/error:")
@@ -103,10 +116,8 @@ with results:
         )
         beside = (
             run_job(
-                (model.card.id, chosen.key, target, "beside"),
-                lambda: occlude(
-                    model, x if model.modality == "image" else chosen.item, target, score="logit"
-                ),
+                (*key[:3], "beside"),
+                lambda: occlude(answering, subject, target, score="logit"),
                 "Covering every place",
             )
             if with_occlusion
@@ -129,40 +140,45 @@ with results:
     for place, (name, heat) in enumerate(maps.items()):
         with columns[place % 2], st.container(border=True):
             st.markdown(f"**{name}**")
-            draw_heat(model, chosen, heat, opacity, f"the map of {name}")
-            said_of = f"Full colour is ±{abs(heat).max():.3g}, summed over the channels."
+            limit = STRONG * root_mean_square(heat) if one_scale else float(abs(heat).max())
+            draw_heat(model, chosen, heat, limit, opacity, f"the map of {name}")
+            said_of = f"Full colour is ±{limit:.3g}, summed over the channels."
             if gaps.get(name) is not None:
                 said_of += f" Completeness gap {gaps[name]:.2%}."
             captions[name] = st.empty(), said_of
             captions[name][0].caption(said_of)
             if name in controls_of:
                 other = controls_of[name].heatmap
-                draw_heat(model, chosen, other, opacity, f"the map of {name}, weights shuffled")
+                limit = STRONG * root_mean_square(other) if one_scale else limit
+                draw_heat(
+                    model, chosen, other, limit, opacity, f"the map of {name}, weights shuffled"
+                )
                 st.caption(
                     "With shuffled weights; rank correlation with the map above "
-                    f"{likeness(heat, other):+.2f} (0 is as it should be)."
+                    f"{likeness(heat, other):+.2f} (0 is as it should be). "
+                    f"Full colour is ±{limit:.3g}."
                 )
     for name, reason in true.refused.items():
         st.info(f"{TITLES[name]}: {reason}", icon=":material/block:")
 
 # The maps are on the screen by now; their scores follow.
-if target is not None:
-    occluder = occluder_for(model, x if model.modality == "image" else chosen.item)
-    for name, heat in maps.items():
-        with scoring:
-            curves = run_job(
-                (*key, name, "curves"),
-                partial(faithfulness, model, occluder, heat, target),
-                f"Scoring {name}",
-            ).value
-        canvas, said_of = captions[name]
-        if curves is not None:
-            canvas.caption(
-                f"{said_of} Deletion {curves.deletion_area:.3f} "
-                f"(random {curves.random_deletion_area:.3f}, lower is better), "
-                f"insertion {curves.insertion_area:.3f} "
-                f"(random {curves.random_insertion_area:.3f}, higher is better)."
-            )
+occluder = occluder_for(answering, subject)
+for name, heat in maps.items():
+    with scoring:
+        curves = run_job(
+            (*key, name, "curves"),
+            partial(faithfulness, answering, occluder, heat, target, score=score),
+            f"Scoring {name}",
+        ).value
+    canvas, said_of = captions[name]
+    if curves is not None:
+        canvas.caption(
+            f"{said_of} Deletion {curves.deletion_area:.3f} "
+            f"(random {curves.random_deletion_area:.3f}, lower is better), "
+            f"insertion {curves.insertion_area:.3f} "
+            f"(random {curves.random_insertion_area:.3f}, higher is better), "
+            f"in {'probability' if score == 'probability' else 'activation'}."
+        )
 
 with details:
     if model.modality == "image":

@@ -4,11 +4,12 @@ import streamlit as st
 
 import cnnvis_core  # noqa: F401  # First and whole: two visitors at once must not import halves.
 from cnnvis_core.errors import CnnvisError
-from cnnvis_core.filters import ORDERS, filters, has_kernels
+from cnnvis_core.filters import ORDERS, has_kernels
 from cnnvis_core.render.files import kernels_csv, kernels_npz
 from cnnvis_core.render.kernels import COLOUR, kernel_names, kernel_sheet, slice_sheet
 from cnnvis_core.render.pictures import png
 from cnnvis_core.ui.downloads import draw_downloads
+from cnnvis_core.ui.kernel_views import kernels_of
 from cnnvis_core.ui.layers import choose_layer, choose_unit, draw_diagram, take_unit
 from cnnvis_core.ui.links import unit_links
 from cnnvis_core.ui.models import chosen_model
@@ -30,7 +31,7 @@ results, controls = st.columns([2, 1], gap="medium")
 try:
     with controls:
         layer = choose_layer(model, lambda layer: has_kernels(model, layer.name), "kernels")
-        kernels = filters(model, layer.name)
+        kernels, in_colour = kernels_of(model, layer.name)
         by = st.selectbox(
             "Order", ORDERS, format_func=str.capitalize, key="kernel-order", bind="query-params",
         )  # fmt: skip
@@ -38,12 +39,12 @@ try:
             "Scale", ["Each its own", "All the same"], default="Each its own", required=True,
             key="scale", bind="query-params",
         )  # fmt: skip
-        views = [COLOUR] if kernels.in_colour(model.input_shape[0]) else []
+        views = [COLOUR] if in_colour else []
         views += [f"Input {index}" for index in range(kernels.inputs)]
         view = st.selectbox(
             "Show of each kernel",
             views,
-            key=f"view-{kernels.inputs}",
+            key="view-colour" if in_colour else f"view-{kernels.inputs}",
             bind="query-params",
             help="A kernel has one slice for each unit that it reads.",
         )
@@ -81,22 +82,22 @@ with results:
     }[kernels.kind]
     st.caption(
         f"Weights of {height} × {width} px, {grouping}; {scaled}."
-        + (f" **{dead} dead:** next to no weight." if dead else "")
+        + (f" **{dead} dead:** next to no weight, crossed out." if dead else "")
     )
 
 st.subheader(f"Kernel {unit}")
 with st.container(horizontal=True):
     detail, said = st.container(width=520), st.container()
 with detail:
-    reads = kernels.reads(unit)
+    slices, names = slice_sheet(kernels, unit)
     tile_sheet(
-        slice_sheet(kernels, unit),
-        [f"Weights on input {number}" for number in reads],
+        slices,
+        names,
         None,
         lambda index: None,
         key=f"slices-{model.card.id}-{layer.name}",
-        alt=f"The {len(reads)} slices of kernel {unit}, one for each unit that it reads",
-        hint=f"{len(reads):,} slices, one for each unit that it reads.",
+        alt=f"The {len(names)} slices of kernel {unit}, one for each unit that it reads",
+        hint=f"{len(names):,} slices, one for each unit that it reads.",
     )
 with said:
     angle, coherence = kernels.tuning.orientation_deg[unit], kernels.tuning.coherence[unit]

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision import models as zoo
 
 import cnnvis_core as cv
 from cnnvis_core.filters import _power, by_similarity, has_kernels, spectral_tuning
+from cnnvis_core.network import reads_input
 from tests.support import small_network
 
 
@@ -54,6 +56,18 @@ def test_what_has_no_stripes_gets_no_angle():
     rows, cols = np.mgrid[-5:6, -5:6]
     round_ = np.exp(-(rows**2 + cols**2) / 4.0).astype(np.float32)[None, None]
     assert spectral_tuning(round_).coherence[0] < 0.05
+
+
+def test_only_kernels_on_the_input_itself_are_said_to_read_it():
+    net = nn.Sequential(
+        nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+    model = cv.from_module(net, (3, 16, 16))
+    assert [cv.filters(model, name).three_inputs for name in ("0", "2")] == [True, True]
+    assert [reads_input(model, name) for name in ("0", "2")] == [True, False]
+    inception = cv.from_module(zoo.googlenet(weights=None, init_weights=False), (3, 64, 64))
+    assert reads_input(inception, "conv1.conv")
+    assert not reads_input(inception, "conv2.conv")
 
 
 def wrap(layer: nn.Module, channels: int = 6) -> cv.Model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 import cnnvis_core as cv
 from cnnvis_core.network import connections, plan, stages
@@ -94,3 +95,13 @@ def test_sound_has_a_plan_too():
     found = plan(model)
     assert {box.family for box in found.boxes} >= {"convolution", "linear"}
     assert len(found.stages) > 2
+
+
+def test_a_network_without_convolutions_is_drawn_with_all_its_layers():
+    class Mean(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3))
+
+    drawn = plan(cv.from_module(nn.Sequential(nn.ReLU(), nn.Tanh(), Mean()), (3, 8, 8)))
+    assert [box.layer.name for box in drawn.boxes] == ["0", "1", "2"]
+    assert diagram.network(drawn).to_dict()["layer"]

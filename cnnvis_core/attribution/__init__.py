@@ -5,6 +5,7 @@ from cnnvis_core.attribution.comparison import (
     compare_methods,
     likeness,
     quarter_share,
+    root_mean_square,
 )
 from cnnvis_core.attribution.gradients import METHODS, TITLES, Attribution, Method, attribute
 
@@ -18,4 +19,5 @@ __all__ = [
     "compare_methods",
     "likeness",
     "quarter_share",
+    "root_mean_square",
 ]

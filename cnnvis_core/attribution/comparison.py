@@ -78,6 +78,11 @@ def quarter_share(heatmap: NDArray[np.float32], row: int, col: int) -> float:
     return float(part.sum()) / total if total else 0.0
 
 
+def root_mean_square(heatmap: NDArray[np.float32]) -> float:
+    """Strength of a map (H, W), by which maps of different units are brought to one scale."""
+    return max(float(np.sqrt(np.mean(np.square(heatmap, dtype=np.float64)))), 1e-12)
+
+
 def likeness(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """Rank correlation (Spearman) of two maps (H, W), -1 to 1; 0 where one of them is flat."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:

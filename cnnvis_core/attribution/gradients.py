@@ -19,6 +19,7 @@ from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.replay import activation_behind
 from cnnvis_core.models.twin import Twin, besides_relu, nonlinearities, shuffled
+from cnnvis_core.models.units import Reduction, up_to
 
 Method = Literal[
     "saliency",
@@ -41,8 +42,6 @@ TITLES: Mapping[Method, str] = {
     "input_x_gradient": "Input × gradient",
     "saliency": "Saliency",
 }
-Reduction = Literal["mean", "maximum"]
-
 STEPS = 8  # of integrated gradients in each part of the path (Gauss and Legendre's)
 PARTS, MOST_PARTS = 4, 128  # of the path, at first and at most
 COMPLETE = 0.01  # largest completeness gap that is not refined further
@@ -51,6 +50,8 @@ GRADIENT_BYTES = 128 * 2**20  # of the values that are kept for a gradient
 SMOOTH_SPREAD = 0.15  # of the input's range, the standard deviation of SmoothGrad's noise
 # Springenberg's and Zeiler's rules are about units that are cut at zero.
 RELU_METHODS: frozenset[Method] = frozenset({"guided_backprop", "deconvolution"})
+# Operations that mix units.
+MIXING = frozenset({"conv1d", "conv2d", "conv3d", "convolution", "linear", "addmm", "matmul"})
 DEEPLIFT_KNOWS = frozenset({"relu", "clamp_min", "leaky_relu", "sigmoid", "tanh"})
 
 
@@ -91,23 +92,7 @@ class _Question:
 
     forward: nn.Module
     column: int
-    words: str
     batch: int  # inputs whose gradients fit in memory
-
-
-class _Unit(nn.Module):
-    """Score of every unit of a layer: the mean or the maximum of its map."""
-
-    def __init__(self, twin: Twin, axis: int, reduction: Reduction) -> None:
-        super().__init__()
-        self.twin, self.axis, self.reduction = twin, axis, reduction
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map inputs (N, C, H, W) to (N, units)."""
-        maps = self.twin(x).movedim(self.axis, 1).flatten(2)
-        if maps.ndim == 2:
-            return maps
-        return maps.mean(2) if self.reduction == "mean" else maps.amax(2)
 
 
 def attribute(
@@ -139,7 +124,8 @@ def attribute(
         "grad_cam" (Selvaraju et al. 2017), "deeplift" (Shrikumar et al. 2017, rescale rule).
     layer : str, optional
         With ``channel``, the layer of the unit to explain. For Grad-CAM of a class, the layer
-        whose maps are weighed; by default the last one with maps.
+        whose maps are weighed; by default the last one with maps. For a unit, Grad-CAM weighs the
+        last maps before it that another operation mixes.
     channel : int, optional
         The unit.
     reduction : {"mean", "maximum"}
@@ -167,22 +153,31 @@ def attribute(
         raise InputError(f"The baseline must have the input's shape {tuple(x.shape)}.")
     x = x.detach().to(model.device).clone()
     start = nothing(model, x) if baseline is None else baseline.to(model.device)
-    if method == "grad_cam" and channel is not None:
-        raise ModelError("Grad-CAM explains classes; use integrated gradients for a unit.")
     graph = _graph(model, tuple(x.shape[1:]))
+    if channel is not None:
+        graph = _to_unit(model, graph, layer, channel, reduction)
     _check(model, graph, method)
     if shuffle_weights:
         graph = shuffled(graph, seed)
     watched = None
     if method == "grad_cam":
-        watched = _cam_layer(model, graph, layer)
-    question = _ask(model, graph, x, target, layer, channel, reduction, watched)
+        of_unit = channel is not None
+        if layer is None or of_unit:
+            watched = _last_maps(model, graph, of_unit)
+        else:
+            watched = _cam_maps(model, graph, layer)
+    if channel is None:
+        column = int(model.predict(x).argmax()) if target is None else model.class_index(target)
+        words = model.classes[column]
+    else:
+        column, words = channel, f"the {reduction} of unit {channel} of {layer}"
+    question = _Question(Twin(graph, None, watched), column, _batch(graph))
     with torch.inference_mode(False), torch.enable_grad():
         values, gap = _COMPUTE[method](question, x, start, seed)
     with torch.no_grad():
         score = float(question.forward(x)[0, question.column])
     found = values.detach()[0].float().cpu().numpy()
-    return Attribution(found, method, question.words, score, gap)
+    return Attribution(found, method, words, score, gap)
 
 
 def nothing(model: Model, x: torch.Tensor) -> torch.Tensor:
@@ -220,29 +215,19 @@ def _check(model: Model, graph: Graph, method: Method) -> None:
         )
 
 
-def _ask(
-    model: Model,
-    graph: Graph,
-    x: torch.Tensor,
-    target: int | str | None,
-    layer: str | None,
-    channel: int | None,
-    reduction: Reduction,
-    watched: Ref | None,
-) -> _Question:
-    if channel is None:
-        index = int(model.predict(x).argmax()) if target is None else model.class_index(target)
-        return _Question(Twin(graph, None, watched), index, model.classes[index], _batch(graph))
+def _to_unit(
+    model: Model, graph: Graph, layer: str | None, channel: int, reduction: Reduction
+) -> Graph:
+    """The pass up to a layer, for one of its units."""
     if layer is None:
         raise InputError("A unit is a channel of a layer; name the layer.")
     found = model.layer(layer)
     if not 0 <= channel < found.channels:
         raise ModelError(f"{layer} has units 0 to {found.channels - 1}, not {channel}.")
-    if layer not in graph.calls:
-        raise ModelError(f"{model.card.title} does not reach its layer {layer!r} here.")
-    twin = Twin(graph, graph.calls[layer].output, watched)
-    words = f"the {reduction} of unit {channel} of {layer}"
-    return _Question(_Unit(twin, found.axes[0] + 1, reduction), channel, words, _batch(graph))
+    try:
+        return up_to(graph, found, reduction)
+    except UntraceableError as error:
+        raise ModelError(f"{model.card.title} does not reach its layer {layer!r} here.") from error
 
 
 def _batch(graph: Graph) -> int:
@@ -255,10 +240,8 @@ def _batch(graph: Graph) -> int:
     return max(1, min(STEPS, GRADIENT_BYTES // (2 * 4 * max(values, 1))))
 
 
-def _cam_layer(model: Model, graph: Graph, layer: str | None) -> Ref:
-    """Value whose maps Grad-CAM weighs: a layer's, behind its non-linearity if it has one."""
-    if layer is None:
-        return _last_maps(model, graph)
+def _cam_maps(model: Model, graph: Graph, layer: str) -> Ref:
+    """The maps that Grad-CAM weighs: a layer's, behind its non-linearity if it has one."""
     found = model.layer(layer)
     if len(found.output_shape) != 3 or found.axes != (0, 1, 2) or layer not in graph.calls:
         raise ModelError(f"Grad-CAM needs a layer with maps of units; {layer!r} has none.")
@@ -266,20 +249,26 @@ def _cam_layer(model: Model, graph: Graph, layer: str | None) -> Ref:
     return activation_behind(graph, ref) or ref
 
 
-def _last_maps(model: Model, graph: Graph) -> Ref:
-    """The last maps on the way to the logits that all of the answer goes through."""
-    edge = {graph.output}
+def _last_maps(model: Model, graph: Graph, of_unit: bool) -> Ref:
+    """The last maps on the way to the answer that all of it goes through.
+
+    For a unit they lie before the operation that mixes them: its own map explains only itself.
+    """
+    edge, mixed = {graph.output}, not of_unit
     while edge:
         # The latest value first: once it stands alone, everything goes through it.
         ref = max(edge, key=lambda ref: ref.node)
         shape = graph.nodes[ref.node].shapes[ref.item or 0]
         sides = [side for side in shape[2:] if isinstance(side, int)]
-        if len(edge) == 1 and ref.node and len(shape) == 4 and len(sides) == 2 and max(sides) > 1:
+        has_maps = len(shape) == 4 and len(sides) == 2 and max(sides) > 1
+        if mixed and has_maps and len(edge) == 1 and ref.node:
             return ref
+        mixed = mixed or graph.nodes[ref.node].name in MIXING
         edge.remove(ref)
         edge |= {r for r in graph.nodes[ref.node].refs() if graph.nodes[r.node].depends}
     raise ModelError(
-        f"{model.card.title} has no maps that all of its answer goes through; name a layer."
+        f"{model.card.title} has no maps on the way there that all of the answer goes through; "
+        + ("use integrated gradients." if of_unit else "name a layer.")
     )
 
 

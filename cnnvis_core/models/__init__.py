@@ -4,8 +4,9 @@ from cnnvis_core.models.card import ModelCard
 from cnnvis_core.models.catalogue import catalogue
 from cnnvis_core.models.checkpoint import load_checkpoint
 from cnnvis_core.models.loading import from_module, load
-from cnnvis_core.models.model import Layer, Model, ReceptiveField
+from cnnvis_core.models.model import Layer, Model, ReceptiveField, ScoreKind
 from cnnvis_core.models.preprocessing import ImageFrontend
+from cnnvis_core.models.units import Reduction, unit_model
 
 __all__ = [
     "ImageFrontend",
@@ -13,8 +14,11 @@ __all__ = [
     "Model",
     "ModelCard",
     "ReceptiveField",
+    "Reduction",
+    "ScoreKind",
     "catalogue",
     "from_module",
     "load",
     "load_checkpoint",
+    "unit_model",
 ]

@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnvis_core.jobs import Job, Step
-from cnnvis_core.models.model import Model
+from cnnvis_core.models.model import Model, ScoreKind
 from cnnvis_core.occlusion.evaluators import batch_size
 from cnnvis_core.occlusion.occluder import Occluder
 
 
 @dataclass(frozen=True, eq=False)
 class Faithfulness:
-    """Probability of the class while places are taken away or brought back in the map's order.
+    """Score of the answer while places are taken away or brought back in the map's order.
 
     Attributes
     ----------
     share : ndarray (steps + 1,)
         Share of the input that is covered (deletion) or shown (insertion), from 0 to 1.
     deletion, insertion : ndarray (steps + 1,)
-        Probability when the strongest places go, or come, first.
+        Score when the strongest places go, or come, first.
     random_deletion, random_insertion : ndarray (steps + 1,)
         The same in a random order of patches: what a map without meaning would score.
     """
@@ -36,12 +36,12 @@ class Faithfulness:
 
     @property
     def deletion_area(self) -> float:
-        """Area under the deletion curve, 0 to 1; lower is better."""
+        """Area under the deletion curve, in the score's unit; lower is better."""
         return float(np.trapezoid(self.deletion, self.share))
 
     @property
     def insertion_area(self) -> float:
-        """Area under the insertion curve, 0 to 1; higher is better."""
+        """Area under the insertion curve, in the score's unit; higher is better."""
         return float(np.trapezoid(self.insertion, self.share))
 
     @property
@@ -70,6 +70,7 @@ def faithfulness(
     target: int,
     steps: int = 20,
     seed: int = 0,
+    score: ScoreKind = "probability",
 ) -> Job[Faithfulness, None]:
     """Deletion and insertion curves of a map (Petsiuk, Das and Saenko 2018, "RISE").
 
@@ -87,13 +88,15 @@ def faithfulness(
         Points of each curve after the first.
     seed : int
         Of the random order.
+    score : {"probability", "logit"}
+        What is measured.
 
     Returns
     -------
     Job
         Its result is a `Faithfulness`.
     """
-    return Job(_curves(model, occluder, heatmap, target, steps, seed))
+    return Job(_curves(model, occluder, heatmap, target, steps, seed, score))
 
 
 def _curves(
@@ -103,6 +106,7 @@ def _curves(
     target: int,
     steps: int,
     seed: int,
+    score: ScoreKind,
 ) -> Generator[Step[None], None, Faithfulness]:
     share = np.linspace(0, 1, steps + 1)
     shuffled = np.random.default_rng(seed).random(occluder.grid.shape, np.float32)
@@ -114,8 +118,8 @@ def _curves(
     size = batch_size(model, occluder.clean().shape)
     values: list[float] = []
     for first in range(0, len(covers), size):
-        probabilities = model.predict(occluder.masked(covers[first : first + size]))
-        values += probabilities[:, target].double().tolist()
+        scores = model.score(occluder.masked(covers[first : first + size]), score)
+        values += scores[:, target].double().tolist()
         yield Step(len(values), len(covers))
     curves = np.array(values).reshape(4, steps + 1)
     return Faithfulness(share, *curves)

@@ -204,6 +204,7 @@ def spectrogram(
     heat: NDArray[np.float32] | None = None,
     opacity: float = 0.75,
     limit: float | None = None,
+    frame: tuple[int, int, int, int] | None = None,
 ) -> alt.LayerChart | alt.FacetChart:
     """A log-mel spectrogram with time and frequency.
 
@@ -221,10 +222,33 @@ def spectrogram(
         Of the heat, 0 to 1.
     limit : float, optional
         Value of the strongest colour; by default the largest absolute one.
+    frame : (low band, first frame, high band, last frame), optional
+        Framed, with the ends not in it; may lie outside.
     """
     limit = limit or (1.0 if heat is None else symmetric_limit(heat))
     plot = _plot(levels, seconds, centres, heat, limit, opacity)
-    return alt.layer(*plot.layers).properties(height=400)
+    marks = [] if frame is None else _frame(frame, plot, levels.shape, seconds)
+    return alt.layer(*plot.layers, *marks).properties(height=400)
+
+
+def _frame(
+    frame: tuple[int, int, int, int],
+    plot: _Plot,
+    shape: tuple[int, int],
+    seconds: NDArray[np.float64],
+) -> list[alt.Chart]:
+    """A rectangle on a spectrogram, dark within light."""
+    step = float(seconds[1] - seconds[0]) if len(seconds) > 1 else 1.0
+    low, high = (min(max(edge, 0), shape[0]) for edge in (frame[0], frame[2]))
+    first, last = (min(max(edge, 0), shape[1]) for edge in (frame[1], frame[3]))
+    left, right = (max(0.0, float(seconds[0]) + (edge - 0.5) * step) for edge in (first, last))
+    table = pd.DataFrame({"x": [left], "x2": [right], "y": [low], "y2": [high]})
+    return [
+        alt.Chart(table)
+        .mark_rect(fillOpacity=0, stroke=colour, strokeWidth=thick)
+        .encode(x=plot.x, x2="x2:Q", y=plot.y, y2="y2:Q")
+        for colour, thick in (("#ffffff", 4), ("#141414", 1.5))
+    ]
 
 
 def occluded_spectrogram(

@@ -29,14 +29,38 @@ def kernel_sheet(kernels: Kernels, order: NDArray[np.int64], view: str, common: 
     """
     weight, limits = kernels.weight.numpy()[order], kernels.limits(common)[order]
     if view == COLOUR:
-        return sheet(colour_tiles(weight, limits))
-    return sheet(signed_tiles(weight[:, int(view.split()[-1])], limits))
+        drawn = sheet(colour_tiles(weight, limits))
+    else:
+        drawn = sheet(signed_tiles(weight[:, int(view.split()[-1])], limits))
+    return drawn.crossed(np.flatnonzero(kernels.dead[order]))
 
 
-def slice_sheet(kernels: Kernels, unit: int) -> Sprite:
-    """All slices of one kernel, on one scale."""
-    slices = kernels.weight[unit].numpy()
-    return sheet(signed_tiles(slices, np.full(len(slices), kernels.limits(False)[unit])))
+def slice_sheet(kernels: Kernels, unit: int, most: int | None = None) -> tuple[Sprite, list[str]]:
+    """The slices of one kernel, on one scale, and what to say of each.
+
+    Parameters
+    ----------
+    kernels : Kernels
+        Of one layer.
+    unit : int
+        The kernel.
+    most : int, optional
+        Only so many, those of the largest norm, strongest first.
+    """
+    slices, reads = kernels.weight[unit].numpy(), kernels.reads(unit)
+    shown = np.arange(len(slices))
+    if most is not None and most < len(slices):
+        shown = np.argsort(-np.linalg.norm(slices, axis=(1, 2)), kind="stable")[:most]
+    limits = np.full(len(shown), kernels.limits(False)[unit])
+    names = [f"Weights on input {reads[index]}" for index in shown]
+    return sheet(signed_tiles(slices[shown], limits)), names
+
+
+def colour_kernel(kernels: Kernels, unit: int) -> Sprite:
+    """One kernel of a first layer in colour."""
+    return sheet(
+        colour_tiles(kernels.weight[[unit]].numpy(), kernels.limits(False)[[unit]]),
+    )
 
 
 def kernel_names(kernels: Kernels, order: Sequence[int] | NDArray[np.int64]) -> list[str]:

@@ -10,7 +10,14 @@ from PIL import Image
 
 from cnnvis_core.activations import UnitStatistics
 from cnnvis_core.render.pictures import Box, framed, overlay
-from cnnvis_core.render.sprites import LARGEST_TILE, Sprite, largest, sheet, signed_tiles
+from cnnvis_core.render.sprites import (
+    LARGEST_TILE,
+    Sprite,
+    largest,
+    sheet,
+    signed_tiles,
+    unsigned_tiles,
+)
 
 
 def map_sheet(
@@ -18,14 +25,21 @@ def map_sheet(
 ) -> Sprite:
     """Maps (n, h, w) in their order; all on one scale, or each on its own.
 
-    ``upwards`` draws the first row at the bottom, as spectrograms are drawn.
+    Signed maps run from blue to orange about zero, maps without a value below zero from dark to
+    light. ``upwards`` draws the first row at the bottom, as spectrograms are drawn.
     """
     if upwards:
         maps = maps[:, ::-1]
     limits = largest(maps)
     if common:
         limits = np.full_like(limits, limits.max())
-    return sheet(signed_tiles(_at_most(maps, LARGEST_TILE), limits), columns)
+    tiles = unsigned_tiles if is_unsigned(maps) else signed_tiles
+    return sheet(tiles(_at_most(maps, LARGEST_TILE), limits), columns)
+
+
+def is_unsigned(maps: NDArray[np.float32]) -> bool:
+    """Whether no value is below zero, as behind a ReLU."""
+    return float(maps.min()) >= 0
 
 
 def _at_most(maps: NDArray[np.float32], side: int) -> NDArray[np.float32]:

@@ -80,9 +80,16 @@ def outlined(
 ) -> Image.Image:
     """A network-sized picture, enlarged without smoothing, with one patch framed."""
     scale = max(1, side // max(shape))
-    large = picture.resize((shape[1] * scale, shape[0] * scale), Image.Resampling.NEAREST)
+    large = enlarged(picture.resize((shape[1], shape[0]), Image.Resampling.NEAREST), side)
     top, left, bottom, right = (edge * scale for edge in box)
     return framed(large, (left, top, right, bottom))
+
+
+def enlarged(picture: Image.Image, side: int) -> Image.Image:
+    """The picture with each pixel a square, so that the longer side is at most ``side``."""
+    scale = max(1, side // max(picture.size))
+    size = picture.width * scale, picture.height * scale
+    return picture.resize(size, Image.Resampling.NEAREST)
 
 
 def framed(picture: Image.Image, box: Box) -> Image.Image:

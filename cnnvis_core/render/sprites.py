@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from cnnvis_core.render.colour import diverging
+from cnnvis_core.render.colour import diverging, sequential
 
 LARGEST_TILE = 128  # pixels; larger maps are shrunk
 SMALLEST_TILE = 36  # pixels; smaller ones are enlarged, each value a square
 GAP = 2  # pixels, transparent
+CROSS = (192, 57, 43, 255)
 SHAPE = 1.8  # width of a sheet to its height
 
 Tiles = NDArray[np.uint8]
@@ -43,19 +45,37 @@ class Sprite:
         """Rows of tiles; the last one may be short."""
         return -(-self.count // self.columns)
 
-    def tile(self, index: int) -> Image.Image:
-        """One tile as an RGB picture."""
+    def box(self, index: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of a tile in the picture."""
         row, col = divmod(index, self.columns)
         width = (self.picture.width + GAP) // self.columns
         height = (self.picture.height + GAP) // self.rows
-        box = (col * width, row * height, (col + 1) * width - GAP, (row + 1) * height - GAP)
-        return self.picture.crop(box).convert("RGB")
+        return col * width, row * height, (col + 1) * width - GAP, (row + 1) * height - GAP
+
+    def tile(self, index: int) -> Image.Image:
+        """One tile as an RGB picture."""
+        return self.picture.crop(self.box(index)).convert("RGB")
+
+    def crossed(self, indices: Iterable[int]) -> Sprite:
+        """The sheet with a cross on some tiles."""
+        picture = self.picture.copy()
+        draw = ImageDraw.Draw(picture)
+        for index in indices:
+            left, top, right, bottom = self.box(index)
+            draw.line((left, top, right - 1, bottom - 1), CROSS, 2)
+            draw.line((left, bottom - 1, right - 1, top), CROSS, 2)
+        return Sprite(picture, self.count, self.columns)
 
 
 def signed_tiles(values: Values, limits: Values) -> Tiles:
     """Signed values (n, h, w) as RGB (n, h, w, 3), each tile on its own limit (n,)."""
     unit = values / np.maximum(limits, 1e-12)[:, None, None]
     return diverging(unit, 1.0)
+
+
+def unsigned_tiles(values: Values, limits: Values) -> Tiles:
+    """Values (n, h, w) that are never below 0 as RGB (n, h, w, 3), each tile on its own limit."""
+    return sequential(values / np.maximum(limits, 1e-12)[:, None, None], 0.0, 1.0)
 
 
 def colour_tiles(values: Values, limits: Values) -> Tiles:

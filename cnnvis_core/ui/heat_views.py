@@ -17,9 +17,14 @@ SIDE = 480  # pixels
 
 
 def draw_heat(
-    model: Model, chosen: Chosen, heat: NDArray[np.float32], opacity: float, what: str
+    model: Model,
+    chosen: Chosen,
+    heat: NDArray[np.float32],
+    limit: float,
+    opacity: float,
+    what: str,
 ) -> None:
-    """Draw a map (H, W) over the input, in full colour where it is strongest.
+    """Draw a map (H, W) over the input.
 
     Parameters
     ----------
@@ -29,13 +34,14 @@ def draw_heat(
         The input.
     heat : ndarray (H, W)
         Signed values over the network's input.
+    limit : float
+        Value of the strongest colour.
     opacity : float
         0 to 1.
     what : str
         The map in words, for those who cannot see it.
     """
     frontend: Any = model.frontend
-    limit = max(float(np.abs(heat).max()), 1e-12)
     if model.modality == "image":
         st.image(
             overlay(

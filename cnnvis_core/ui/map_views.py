@@ -32,6 +32,9 @@ class MapView(Protocol):
     def width(self) -> int:
         """Pixels that the map takes where there is room."""
 
+    def axes(self) -> str:
+        """What the sides of a small map mean, where a reader would have to guess."""
+
     def draw(self, values: NDArray[np.float32], peak: NDArray[np.int64]) -> None:
         """Draw a map (h, w) over the input, with what its strongest place sees."""
 
@@ -65,6 +68,10 @@ class PictureMapView:
     def width(self) -> int:
         """Enough to see a face."""
         return 440
+
+    def axes(self) -> str:
+        """A picture's are plain."""
+        return ""
 
     def draw(self, values: NDArray[np.float32], peak: NDArray[np.int64]) -> None:
         """Draw the picture under the map."""
@@ -102,23 +109,35 @@ class SoundMapView:
         """Wider than high."""
         return 620
 
+    def axes(self) -> str:
+        """Seconds and Hz."""
+        frontend: Any = self.model.frontend
+        low, *_, high = frontend.mel_centres_hz()
+        end = self.chosen.item.seconds
+        return f" Each runs from 0 to {end:.2g} s to the right and {low:.0f} to {high:.0f} Hz up."
+
     def draw(self, values: NDArray[np.float32], peak: NDArray[np.int64]) -> None:
         """Draw the spectrogram under the map."""
         frontend: Any = self.model.frontend
         levels = self.model.preprocess(self.chosen.item)[0, 0].cpu().numpy()
         heat = upsample(values, self.layer, levels.shape)
-        seconds = frontend.frame_seconds(levels.shape[1])
-        st.altair_chart(
-            charts.spectrogram(levels, seconds, frontend.mel_centres_hz(), heat, 0.85),
-            width="stretch",
-            alt="The spectrogram under the unit's map",
-        )
+        seconds, centres = frontend.frame_seconds(levels.shape[1]), frontend.mel_centres_hz()
         field = self.layer.receptive_field
-        where = ""
-        if field is not None:
-            _, left, _, right = field.box(int(peak[0]), int(peak[1]))
-            ends = seconds[np.clip([left, right - 1], 0, len(seconds) - 1)]
-            where = f" Its strongest place sees {ends[0]:.2f} to {ends[1]:.2f} s."
+        frame = field.box(int(peak[0]), int(peak[1])) if field else None
+        st.altair_chart(
+            charts.spectrogram(levels, seconds, centres, heat, 0.85, frame=frame),
+            width="stretch",
+            alt="The spectrogram under the unit's map; the frame is what its strongest place sees",
+        )
+        where = " Each place sees the whole input."
+        if frame is not None:
+            low, left, high, right = frame
+            times = seconds[np.clip([left, right - 1], 0, len(seconds) - 1)]
+            bands = centres[np.clip([low, high - 1], 0, len(centres) - 1)]
+            where = (
+                f" The frame is what its strongest place sees: {times[0]:.2f} to {times[1]:.2f} s, "
+                f"{bands[0]:.0f} to {bands[1]:.0f} Hz."
+            )
         st.caption(
             f"The map over the spectrogram; full colour is ±{float(np.abs(values).max()):.3g}."
             + where

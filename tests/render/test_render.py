@@ -130,6 +130,19 @@ def test_the_spectrogram_s_axis_puts_frequencies_where_they_are():
     assert len(chart["layer"]) == 3
 
 
+def test_a_frame_on_a_spectrogram_lies_at_its_seconds_and_bands():
+    levels, centres = np.zeros((16, 50), np.float32), np.geomspace(50, 4000, 16)
+    seconds = 0.016 + 0.016 * np.arange(50)
+    chart = charts.spectrogram(levels, seconds, centres, frame=(-3, 10, 4, 99)).to_dict()
+    frames = [layer for layer in chart["layer"] if layer["mark"]["type"] == "rect"]
+    assert len(frames) == 2
+    row = chart["datasets"][frames[0]["data"]["name"]][0]
+    assert (row["y"], row["y2"]) == (0, 4)
+    # The tenth frame begins half a step before its middle.
+    assert row["x"] == pytest.approx(0.016 * 10.5)
+    assert row["x2"] == pytest.approx(0.016 * 50.5)
+
+
 def test_curves_are_drawn_as_measured():
     model = picture_model(small_network(), (32, 32))
     x = torch.randn(1, 3, 32, 32)
