@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from cnnvis_core.errors import InputError, ModelError
-from cnnvis_core.models.geometry import first_tensor
 from cnnvis_core.models.graph import UntraceableError
 from cnnvis_core.models.model import Layer, Model
-from cnnvis_core.models.replay import activation_behind, replay
+from cnnvis_core.models.probe import Probe
+from cnnvis_core.models.replay import activation_behind
 
 Order = Literal["index", "mean", "maximum", "active share"]
 ORDERS: tuple[Order, ...] = ("index", "mean", "maximum", "active share")
@@ -54,25 +52,24 @@ def feature_maps(
         If ``x`` is not one input.
     """
     names = [layers] if isinstance(layers, str) else list(layers)
-    wanted = {name: model.layer(name) for name in names}
     if x.ndim != 4 or len(x) != 1:
         raise InputError(f"One input (1, C, H, W) is needed, not {tuple(x.shape)}.")
+    x = x.to(model.device)
     with torch.inference_mode():
         try:
-            values = _recorded(model, x.to(model.device), wanted, rectified)
+            probe = Probe(model, names, tuple(x.shape[1:]), rectified)
         except UntraceableError as error:
-            if rectified:
-                raise ModelError(
-                    f"The forward pass of {model.card.title} cannot be followed ({error}); look at "
-                    "the layers of the non-linearity themselves."
-                ) from error
-            values = _hooked(model, x.to(model.device), wanted)
+            raise ModelError(
+                f"The forward pass of {model.card.title} cannot be followed ({error}); look at "
+                "the layers of the non-linearity themselves."
+            ) from error
+        values = probe.maps(x)
     if any(len(value) != 1 for value in values.values()):
         raise ModelError(
             f"{model.card.title} looks at an input of this size in several windows, with maps in "
             f"each; give it one of {model.input_shape}."
         )
-    return {name: as_maps(value, wanted[name]) for name, value in values.items()}
+    return {name: value[0] for name, value in values.items()}
 
 
 def has_activation(model: Model, layer: str) -> bool:
@@ -83,71 +80,6 @@ def has_activation(model: Model, layer: str) -> bool:
         return False
     call = graph.calls.get(layer)
     return call is not None and activation_behind(graph, call.output) is not None
-
-
-def _recorded(
-    model: Model, x: torch.Tensor, wanted: dict[str, Layer], rectified: bool
-) -> dict[str, torch.Tensor]:
-    graph = model.recording(tuple(x.shape[1:]))
-    refs = {name: graph.calls[name].output for name in wanted if name in graph.calls}
-    if len(refs) < len(wanted):
-        raise UntraceableError("it takes other steps for an input of this size")
-    if rectified:
-        behind = {name: activation_behind(graph, ref) for name, ref in refs.items()}
-        refs = {name: ref for name, ref in behind.items() if ref is not None}
-    try:
-        values = replay(graph, x, set(refs.values()))
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise UntraceableError("its recorded operations cannot be run") from error
-    return {name: values[ref] for name, ref in refs.items()}
-
-
-def _hooked(model: Model, x: torch.Tensor, wanted: dict[str, Layer]) -> dict[str, torch.Tensor]:
-    """Run the whole module, with hooks that see this thread's pass alone."""
-    found: dict[str, torch.Tensor] = {}
-    with _listening(model, wanted, found):
-        model.score(x, "logit")
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise ModelError(f"{model.card.title} does not reach its layer {missing[0]!r} here.")
-    return found
-
-
-@contextlib.contextmanager
-def _listening(
-    model: Model, wanted: dict[str, Layer], found: dict[str, torch.Tensor]
-) -> Iterator[None]:
-    me = threading.get_ident()
-    parts = dict(model.module.named_modules())
-    handles = []
-    try:
-        for name in wanted:
-
-            def note(_: Any, __: Any, output: Any, name: str = name) -> None:
-                value = first_tensor(output)
-                if threading.get_ident() == me and name not in found and value is not None:
-                    found[name] = value.clone()  # the next layer may write into it
-
-            handles.append(parts[name].register_forward_hook(note))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def as_maps(value: torch.Tensor, layer: Layer) -> torch.Tensor:
-    """A layer's value (1, ...) as (units, h, w) in float32, whatever the order of its axes."""
-    order = [axis for axis in layer.axes if axis is not None]
-    maps = value[0].float()
-    rest = [axis for axis in range(maps.ndim) if axis not in order]
-    maps = maps.permute(*order, *rest)
-    if layer.axes[1] is None:
-        maps = maps.unsqueeze(1)
-    if layer.axes[2] is None:
-        maps = maps.unsqueeze(2)
-    return maps.flatten(2) if rest else maps
 
 
 def upsample(

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace as with_fields
 from typing import Any
 
 import torch
 
-from cnnvis_core.models.graph import Graph, Node, Ref, replace
+from cnnvis_core.models.graph import Call, Graph, Node, Ref, replace
 
 
-def simplify(graph: Graph) -> Graph:
+def simplify(graph: Graph, kept: Collection[str] = ()) -> Graph:
     """Return an equal graph of fewer operations, with convolution weights in channels-last order.
 
     A batch norm behind a convolution that nothing else reads becomes part of its weights, in
     double precision (Jacob et al. 2018, section 3.2); answers differ by rounding only. Nodes keep
-    their numbers; those that are not needed any more have the operation ``None``. Calls of modules,
-    whose values may be gone, are left out.
+    their numbers; those that are not needed any more have the operation ``None``.
+
+    Parameters
+    ----------
+    graph : Graph
+        As recorded.
+    kept : collection of str
+        Names among ``graph.calls`` whose outputs stay; the others, which may be gone, are left out.
     """
     nodes = list(graph.nodes)
     readers = Counter(ref.node for node in nodes for ref in node.refs())
-    readers[graph.output.node] += 1
+    for ref in (graph.output, *(graph.calls[name].output for name in kept)):
+        readers[ref.node] += 1
     stands_for: dict[Ref, Ref] = {}
 
     def current(value: Any) -> Any:
@@ -49,7 +57,9 @@ def simplify(graph: Graph) -> Graph:
                 readers[source.node] = readers[number]
                 nodes[number] = _gone(node)
     output = stands_for.get(graph.output, graph.output)
-    return Graph(tuple(_any_layout(_fixed_squeeze(node, nodes)) for node in nodes), output)
+    made = tuple(_any_layout(_fixed_squeeze(node, nodes)) for node in nodes)
+    calls = {name: Call((), current(graph.calls[name].output)) for name in kept}
+    return Graph(made, output, calls)
 
 
 def _gone(node: Node) -> Node:

@@ -1,0 +1,183 @@
+"""What layers make of a batch of inputs: the one way in which every method looks into a network."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from cnnvis_core.errors import ModelError
+from cnnvis_core.models.geometry import first_tensor
+from cnnvis_core.models.graph import Call, Graph, Ref, UntraceableError, compute
+from cnnvis_core.models.model import Layer, Model
+from cnnvis_core.models.replay import Computation, activation_behind, replay
+from cnnvis_core.models.simplify import simplify
+
+ANSWER = ""  # in place of a layer's name: the logits
+
+
+class Probe:
+    """Gives the values of layers for batches of inputs; nothing behind the last is computed.
+
+    Gradients flow to the inputs as autograd's mode says; the network's weights take none. Nothing
+    is hooked where the pass can be recorded; where it cannot, only this thread's pass is listened
+    to, and no hook outlives a call.
+
+    Parameters
+    ----------
+    model : Model
+        Left as it was found.
+    layers : sequence of str
+        Names from ``model.layers``, or `ANSWER`.
+    shape : tuple of int
+        (C, H, W) of one input.
+    behind : bool
+        Take the value behind the non-linearity that follows each layer, with the normalisation and
+        the sum with a shortcut that stand between; layers that none follows are left out.
+    folded : bool
+        Let batch norms become part of convolutions: quicker, and equal but for rounding.
+
+    Raises
+    ------
+    ModelError
+        If there is no such layer.
+    UntraceableError
+        If ``behind`` is asked for where the pass cannot be followed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        layers: Sequence[str],
+        shape: tuple[int, ...],
+        behind: bool = False,
+        folded: bool = False,
+    ) -> None:
+        self.model = model
+        self.layers = {name: model.layer(name) for name in layers if name != ANSWER}
+        self._answers, self._behind = ANSWER in layers, behind
+        self._graph: Graph | None = None
+        self._refs: dict[str, Ref] = {}
+        try:
+            self._follow(shape, behind, folded)
+        except UntraceableError:
+            if behind:
+                raise
+
+    def _follow(self, shape: tuple[int, ...], behind: bool, folded: bool) -> None:
+        graph = self.model.recording(shape)
+        if any(name not in graph.calls for name in self.layers):
+            raise UntraceableError("it takes other steps for an input of this size")
+        refs = {name: graph.calls[name].output for name in self.layers}
+        if behind:
+            further = {name: activation_behind(graph, ref) for name, ref in refs.items()}
+            refs = {name: ref for name, ref in further.items() if ref is not None}
+        if self._answers:
+            refs[ANSWER] = graph.output
+        if folded and refs:
+            last = max(refs.values(), key=lambda ref: ref.node)
+            calls = {name: Call((), ref) for name, ref in refs.items()}
+            graph = simplify(Graph(graph.nodes[: last.node + 1], last, calls), tuple(calls))
+            refs = {name: call.output for name, call in graph.calls.items()}
+        self._graph, self._refs = graph, refs
+
+    @property
+    def followed(self) -> bool:
+        """Whether the pass is recorded, so that operations can be exchanged."""
+        return self._graph is not None
+
+    def __call__(
+        self, x: torch.Tensor, computation: Computation = compute
+    ) -> dict[str, torch.Tensor]:
+        """Values of the layers, each as the network has it, for inputs (N, C, H, W).
+
+        Parameters
+        ----------
+        x : Tensor (N, C, H, W)
+            On the model's device.
+        computation : callable, optional
+            Runs one operation in place of `compute`; without effect where the pass is not recorded.
+
+        Raises
+        ------
+        ModelError
+            If the network cannot take the input or does not reach a layer.
+        """
+        try:
+            if self._graph is not None:
+                found = replay(self._graph, x, set(self._refs.values()), computation)
+                return {name: found[ref] for name, ref in self._refs.items()}
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            if self._behind:
+                raise ModelError(
+                    f"The operations of {self.model.card.title} cannot be run again; look at the "
+                    "layers of the non-linearity themselves."
+                ) from error
+            self._graph = None
+        return self._listen(x)
+
+    def maps(self, x: torch.Tensor, computation: Computation = compute) -> dict[str, torch.Tensor]:
+        """The same as maps (N, units, h, w) in float32; h and w are 1 for layers without a map."""
+        return {
+            name: value[:, :, None, None] if name == ANSWER else as_maps(value, self.layers[name])
+            for name, value in self(x, computation).items()
+        }
+
+    def _listen(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Run the whole module, with hooks that see this thread's pass alone."""
+        found: dict[str, torch.Tensor] = {}
+        try:
+            with self._hooks(found):
+                answer = self.model.module(x)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ModelError(
+                f"{self.model.card.title} cannot take an input of shape {tuple(x.shape[1:])}; "
+                f"it expects {self.model.input_shape}."
+            ) from error
+        if self._answers:
+            found[ANSWER] = answer
+        missing = [name for name in self.layers if name not in found]
+        if missing:
+            raise ModelError(
+                f"{self.model.card.title} does not reach its layer {missing[0]!r} here."
+            )
+        return found
+
+    @contextlib.contextmanager
+    def _hooks(self, found: dict[str, torch.Tensor]) -> Iterator[None]:
+        me = threading.get_ident()
+        parts = dict(self.model.module.named_modules())
+        handles = []
+        try:
+            for name in self.layers:
+
+                def note(_: Any, __: Any, output: Any, name: str = name) -> None:
+                    value = first_tensor(output)
+                    if threading.get_ident() == me and name not in found and value is not None:
+                        found[name] = value.clone()  # the next layer may write into it
+
+                handles.append(parts[name].register_forward_hook(note))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def as_maps(value: torch.Tensor, layer: Layer) -> torch.Tensor:
+    """A layer's value (N, ...) as (N, units, h, w) in float32, whatever the order of its axes."""
+    order = [axis + 1 for axis in layer.axes if axis is not None]
+    maps = value.float()
+    rest = [axis for axis in range(1, maps.ndim) if axis not in order]
+    maps = maps.permute(0, *order, *rest)
+    if layer.axes[1] is None:
+        maps = maps.unsqueeze(2)
+    if layer.axes[2] is None:
+        maps = maps.unsqueeze(3)
+    return maps.flatten(3) if rest else maps
