@@ -9,6 +9,7 @@ from cnnvis_core.errors import CnnvisError, InputError, ModelError
 from cnnvis_core.filters import Kernels, filters
 from cnnvis_core.inputs import Clip, read_audio, read_image
 from cnnvis_core.jobs import Job, Progress, run
+from cnnvis_core.maximization import Maximization, maximize
 from cnnvis_core.models import (
     Layer,
     Model,
@@ -29,6 +30,7 @@ __all__ = [
     "Job",
     "Kernels",
     "Layer",
+    "Maximization",
     "Model",
     "ModelCard",
     "ModelError",
@@ -43,6 +45,7 @@ __all__ = [
     "from_module",
     "load",
     "load_checkpoint",
+    "maximize",
     "occlude",
     "occluder_for",
     "read_audio",

@@ -14,7 +14,6 @@ from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.models.graph import UntraceableError
 from cnnvis_core.models.model import Layer, Model
 from cnnvis_core.models.probe import Probe
-from cnnvis_core.models.replay import activation_behind
 
 Order = Literal["index", "mean", "maximum", "active share"]
 ORDERS: tuple[Order, ...] = ("index", "mean", "maximum", "active share")
@@ -70,16 +69,6 @@ def feature_maps(
             f"each; give it one of {model.input_shape}."
         )
     return {name: value[0] for name, value in values.items()}
-
-
-def has_activation(model: Model, layer: str) -> bool:
-    """Whether a non-linearity follows a layer that is none itself, as far as can be told."""
-    try:
-        graph = model.recording(tuple(model.input_shape))
-    except UntraceableError:
-        return False
-    call = graph.calls.get(layer)
-    return call is not None and activation_behind(graph, call.output) is not None
 
 
 def upsample(

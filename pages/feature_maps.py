@@ -3,8 +3,9 @@
 import streamlit as st
 
 import cnnvis_core  # noqa: F401  # First and whole: two visitors at once must not import halves.
-from cnnvis_core.activations import ORDERS, feature_maps, has_activation, statistics
+from cnnvis_core.activations import ORDERS, feature_maps, statistics
 from cnnvis_core.errors import CnnvisError
+from cnnvis_core.models import has_activation
 from cnnvis_core.network import map_size
 from cnnvis_core.render.charts import histogram
 from cnnvis_core.render.files import maps_npz, units_csv

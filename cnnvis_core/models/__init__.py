@@ -6,6 +6,7 @@ from cnnvis_core.models.checkpoint import load_checkpoint
 from cnnvis_core.models.loading import from_module, load
 from cnnvis_core.models.model import Layer, Model, ReceptiveField, ScoreKind
 from cnnvis_core.models.preprocessing import ImageFrontend
+from cnnvis_core.models.probe import has_activation
 from cnnvis_core.models.units import Reduction, unit_model
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "ScoreKind",
     "catalogue",
     "from_module",
+    "has_activation",
     "load",
     "load_checkpoint",
     "unit_model",

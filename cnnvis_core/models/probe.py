@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -88,6 +89,17 @@ class Probe:
     def followed(self) -> bool:
         """Whether the pass is recorded, so that operations can be exchanged."""
         return self._graph is not None
+
+    def bytes_kept(self, shape: tuple[int, ...]) -> int:
+        """Bytes that a gradient keeps an input, by counting values of float32 twice."""
+        nodes = () if self._graph is None else self._graph.nodes
+        values = [
+            math.prod(side for side in sides if isinstance(side, int))
+            for node in nodes
+            if node.op is not None and node.depends
+            for sides in node.shapes
+        ]
+        return 8 * sum(values) if values else 8 * 64 * math.prod(shape)
 
     def __call__(
         self, x: torch.Tensor, computation: Computation = compute
@@ -181,3 +193,13 @@ def as_maps(value: torch.Tensor, layer: Layer) -> torch.Tensor:
     if layer.axes[2] is None:
         maps = maps.unsqueeze(3)
     return maps.flatten(3) if rest else maps
+
+
+def has_activation(model: Model, layer: str) -> bool:
+    """Whether a non-linearity follows a layer that is none itself, as far as can be told."""
+    try:
+        graph = model.recording(tuple(model.input_shape))
+    except UntraceableError:
+        return False
+    call = graph.calls.get(layer)
+    return call is not None and activation_behind(graph, call.output) is not None
