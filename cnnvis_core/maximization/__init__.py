@@ -1,6 +1,7 @@
 """Activation maximisation: the inputs that drive units most."""
 
 from cnnvis_core.maximization.ascent import maximize
+from cnnvis_core.maximization.listening import listen, spectrogram_levels
 from cnnvis_core.maximization.objectives import (
     Objective,
     classes,
@@ -30,8 +31,10 @@ __all__ = [
     "energy",
     "group",
     "is_blank",
+    "listen",
     "maximize",
     "neurons",
     "repeated",
+    "spectrogram_levels",
     "units",
 ]

@@ -22,13 +22,14 @@ from cnnvis_core.maximization.parameterisation import (
     parameterise,
     total_variation,
 )
-from cnnvis_core.maximization.rescue import through_dead_relus
+from cnnvis_core.maximization.rescue import through_all_relus, through_dead_relus
 from cnnvis_core.maximization.result import Maximization
 from cnnvis_core.maximization.settings import LARGEST, MOST_STEPS, SMALLEST, Settings
 from cnnvis_core.maximization.transforms import Transforms, View, look
 from cnnvis_core.models.graph import UntraceableError, compute
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.probe import ANSWER, Probe, has_activation
+from cnnvis_core.models.replay import Computation
 
 BATCH_BYTES = 256 * 2**20  # of the values that are kept for a gradient
 MOST_AT_ONCE = 16  # pictures; a step must stay short
@@ -38,7 +39,6 @@ NOTES = (
     "rescued: the gradient was let through dead ReLUs",
     "rescued: from another seed, with the gradient let through dead ReLUs",
 )
-BLANK_NOTE = "blank: nothing was found that drives it"
 
 
 def maximize(
@@ -207,7 +207,7 @@ def _draw(ascent: _Ascent, board: Board) -> Generator[Step[Maximization], None, 
             numbers = blank
             if attempt + 1 < len(NOTES):
                 total += len(numbers) * ascent.steps
-        board.finish(range(first, min(first + at_once, count)), BLANK_NOTE)
+        board.finish(range(first, min(first + at_once, count)))
     return board.snapshot()
 
 
@@ -229,19 +229,25 @@ def _climb(
     )  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     pictures = torch.tensor(numbers)
-    # Behind a ReLU most units are silent at first, as a rule and not by misfortune.
-    waking = probe.followed and (attempt > 0 or ascent.rectified)
-    computation = through_dead_relus if waking else compute
     sign = -1.0 if board.minimized else 1.0
     beyond = torch.tensor(ascent.levels.empty, device=device)
     empty = beyond if settings.transforms.border == "empty" else None
     adam = torch.optim.Adam(canvas.parameters, lr=settings.rate)
 
-    def scores(images: torch.Tensor, view: View) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def scores(
+        images: torch.Tensor, view: View, computation: Computation = compute
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         seen = look(images, view, extent, settings.transforms.pad, empty)
         maps = probe.maps(ascent.levels.to_input(seen), computation)
         shown = None if objective.map_of is None else objective.map_of(maps, pictures)
         return objective.score(maps, pictures), shown
+
+    def computation(number: int) -> Computation:
+        if not probe.followed or not (attempt or ascent.rectified):
+            return compute
+        # Behind a ReLU most units are silent at first, as a rule and not by misfortune.
+        rescue = attempt and number < ascent.steps // 2
+        return through_all_relus if rescue else through_dead_relus
 
     def judged() -> None:
         with torch.inference_mode(False), torch.no_grad():
@@ -251,7 +257,7 @@ def _climb(
     def step(number: int) -> None:
         with torch.inference_mode(False), torch.enable_grad():
             images = canvas.images()
-            score, _ = scores(images, settings.transforms.draw(generator))
+            score, _ = scores(images, settings.transforms.draw(generator), computation(number))
             loss = -sign * score.sum()
             if settings.total_variation:
                 loss = loss + settings.total_variation * total_variation(images).sum()

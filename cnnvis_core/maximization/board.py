@@ -12,6 +12,8 @@ from cnnvis_core.errors import InputError
 from cnnvis_core.maximization.objectives import Objective
 from cnnvis_core.maximization.result import Maximization, is_blank
 
+BLANK = "blank: nothing was found that drives it"
+FLAT = "blank: what drives it most is even gray, black or white"
 MOST_FRAME_BYTES = 256 * 2**20
 
 
@@ -115,12 +117,14 @@ class Board:
             self.notes[number] = note
         return [number for number, empty in zip(chosen, blank, strict=True) if empty]
 
-    def finish(self, numbers: Iterable[int], blank_note: str) -> None:
+    def finish(self, numbers: Iterable[int]) -> None:
         """Nothing more is done for these pictures."""
         for number in numbers:
             self.done[number] = True
             if self.blank[number]:
-                self.notes[number] = blank_note
+                start, end = (self.ends[name][number] for name in ("start", "end"))
+                gained = end < start if self.minimized else end > start
+                self.notes[number] = FLAT if gained else BLANK
 
     def snapshot(self) -> Maximization:
         """What there is now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cnnvis_core.errors import ModelError
@@ -16,7 +15,7 @@ ROUNDS = 48  # of Griffin and Lim's iteration
 PEAK = 0.9  # of full scale; a picture's loudness may lie beyond it
 
 
-def spectrogram_levels(model: Model, image: torch.Tensor) -> NDArray[np.float32]:
+def spectrogram_levels(model: Model, image: NDArray[np.floating]) -> NDArray[np.float32]:
     """What the network is given (mel bands, frames) for a picture (1, bands, frames) in [0, 1].
 
     Raises
@@ -25,10 +24,10 @@ def spectrogram_levels(model: Model, image: torch.Tensor) -> NDArray[np.float32]
         If it is no network for sound.
     """
     low, high = sound_levels(_frontend(model))
-    return (low + (high - low) * image[0].float().cpu()).numpy()
+    return (low + (high - low) * image[0]).astype(np.float32)
 
 
-def listen(model: Model, image: torch.Tensor, seed: int = 0) -> Clip:
+def listen(model: Model, image: NDArray[np.floating], seed: int = 0) -> Clip:
     """A sound whose spectrogram is near to a picture (1, bands, frames) in [0, 1].
 
     Mel bands are shared out to frequencies by non-negative least squares, and phases found by

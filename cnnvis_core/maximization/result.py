@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-LEAST_CONTRAST = 0.02  # of a channel's standard deviation over the picture, values in [0, 1]
+LEAST_CONTRAST = 0.02  # standard deviation of values in [0, 1]
 LEAST_GAIN = 1e-4  # of the activation's own size
 
 
@@ -78,8 +78,8 @@ class Maximization:
 
 
 def contrast(images: torch.Tensor) -> torch.Tensor:
-    """Largest standard deviation over the picture among the channels (N,), values in [0, 1]."""
-    return images.flatten(2).std(2, correction=0).amax(1)
+    """Standard deviation (N,) over places and channels, of values in [0, 1]."""
+    return images.flatten(1).std(1, correction=0)
 
 
 def is_blank(

@@ -27,9 +27,15 @@ def probabilities(model: Model, x: torch.Tensor) -> NDArray[np.float32]:
     return model.predict(x)[0].float().cpu().numpy()
 
 
-def choose_class(model: Model, answer: NDArray[np.float32]) -> int:
-    """Draw the box with all classes, strongest first, and return the index of the chosen one."""
+def choose_class(model: Model, answer: NDArray[np.float32] | None = None) -> int:
+    """Draw the box with all classes and return the index of the chosen one.
+
+    With an answer (classes,) the strongest come first, and the network's own is a choice.
+    """
     labels = class_labels(model.classes)
+    if answer is None:
+        label = st.selectbox("Class", labels, key="drawn-class", bind="query-params")
+        return labels.index(label)
     order = [labels[i] for i in np.argsort(-answer, kind="stable")]
     label = st.selectbox(
         "Class to explain",

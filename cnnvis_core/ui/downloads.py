@@ -10,6 +10,9 @@ _KINDS = {
     "png": ("image/png", ":material/image:"),
     "npz": ("application/octet-stream", ":material/data_array:"),
     "csv": ("text/csv", ":material/table:"),
+    "webp": ("image/webp", ":material/animation:"),
+    "gif": ("image/gif", ":material/gif_box:"),
+    "wav": ("audio/wav", ":material/volume_up:"),
 }
 
 
@@ -23,8 +26,8 @@ def draw_downloads(
     stem : str
         Start of the files' names.
     files : mapping
-        Makes the bytes of a file, by what stands on its button: "PNG", "NPZ" or "CSV", or any name
-        where all are of one ``kind``, which then is a part of the file's name.
+        Makes the bytes of a file, by what stands on its button: its kind in `_KINDS`, such as
+        "PNG", or any name where all are of one ``kind``, which then is a part of the file's name.
     kind : str, optional
         "png", "npz" or "csv".
     """

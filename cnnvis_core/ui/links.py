@@ -13,6 +13,7 @@ UNIT_PAGES = {
     "kernels": ("Its kernel", ":material/grid_on:"),
     "feature_maps": ("Its map", ":material/layers:"),
     "gradients": ("What drives it here", ":material/gradient:"),
+    "maximize": ("What it looks for", ":material/auto_awesome:"),
 }
 
 

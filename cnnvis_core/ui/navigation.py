@@ -54,6 +54,13 @@ def pages() -> list[StreamlitPage]:
             help="The weights of any convolution.",
         ),
         st.Page(
+            PAGES / "maximize.py",
+            title="Maximisation",
+            icon=":material/auto_awesome:",
+            url_path="maximize",
+            help="Draw the input that drives a unit, a layer or a class.",
+        ),
+        st.Page(
             PAGES / "models.py",
             title="Models",
             icon=":material/hub:",
