@@ -122,8 +122,9 @@ with results:
     if outcome.complete:
         view.draw_extras(found, picture, name)
     draw_matrix(view, found, picture, step)
-    if asked.layer is not None and asked.units:
-        unit_links("maximize", asked.layer.name, asked.units[min(picture, len(asked.units) - 1)])
+    layer, units = asked.subject.layer, asked.subject.units
+    if layer is not None and units:
+        unit_links("maximize", layer.name, units[min(picture, len(units) - 1)])
 
 downloads = {
     "PNG": lambda: png(

@@ -18,6 +18,7 @@ from cnnvis_core.render.sprites import Sprite, largest, sheet
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[Any]  # in [0, 1], or bytes
+FEW = 5  # pictures that stand in one row
 PENDING = 0.6  # share of gray over pictures that are not begun
 FRAME_MS = 120
 LAST_FRAME_MS = 1200
@@ -76,7 +77,7 @@ def gallery(found: Maximization, sound: bool) -> Sprite:
     for number, values in enumerate(found.images.numpy()):
         tile = np.asarray(side_by_side(values, sound))
         tiles.append(tile if begun[number] else np.full_like(tile, round(255 * PENDING)))
-    return sheet(np.stack(tiles))
+    return sheet(np.stack(tiles), len(tiles) if len(tiles) <= FEW else None)
 
 
 def animation(

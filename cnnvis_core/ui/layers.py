@@ -8,12 +8,14 @@ from typing import Any
 import streamlit as st
 
 from cnnvis_core.models import Layer, Model
-from cnnvis_core.network import Plan, map_size, plan
+from cnnvis_core.network import Plan, family, map_size, plan
 from cnnvis_core.render import diagram
 from cnnvis_core.ui.links import carry_over, heed_link, keep
 
 
-def choose_layer(model: Model, suitable: Callable[[Layer], bool], what: str) -> Layer:
+def choose_layer(
+    model: Model, suitable: Callable[[Layer], bool], what: str, depth: float = 0.0
+) -> Layer:
     """Draw the box of suitable layers and the diagram; return the chosen layer.
 
     Stops the script, with a sentence, where no layer is suitable.
@@ -26,6 +28,9 @@ def choose_layer(model: Model, suitable: Callable[[Layer], bool], what: str) -> 
         Tells whether the page can show a layer.
     what : str
         What suitable layers have, for the sentence.
+    depth : float
+        Where to begin, if no layer was chosen anywhere yet: 0 for the first suitable convolution,
+        1 for the last.
     """
     offered = {layer.name: layer for layer in model.layers if suitable(layer)}
     if not offered:
@@ -33,6 +38,11 @@ def choose_layer(model: Model, suitable: Callable[[Layer], bool], what: str) -> 
         st.stop()
     heed_link("layer", {name: name for name in offered})
     wanted = st.session_state.get("layer", st.session_state.get("kept-layer"))
+    if wanted is None and depth and "layer" not in st.query_params:
+        kinds = [name for name, layer in offered.items() if family(layer) == "convolution"]
+        names = kinds or list(offered)
+        wanted = names[round(depth * (len(names) - 1))]
+        st.session_state["layer"] = wanted
     if wanted is not None and wanted not in offered:
         st.session_state["layer"] = _nearest(model, wanted, list(offered))
     carry_over("layer", offered, next(iter(offered)))

@@ -86,9 +86,10 @@ def draw_sidebar() -> None:
     heed_link("kind", {kind: kind for kind in KINDS})
     with st.sidebar:
         kind = st.segmented_control(
-            "What to look at", list(KINDS), default="Picture", required=True, key="kind",
+            "What to look at", list(KINDS), required=True, key="kind",
+            default=None if "kind" in st.session_state else "Picture",
             bind="query-params", width="stretch",
-        )  # fmt: skip
+        ) or "Picture"  # fmt: skip
         found = {card.id: card for card in cards() if card.modality == KINDS[kind]}
         key = f"model-{KINDS[kind]}"
         heed_link(key, {card.title: name for name, card in found.items()})
