@@ -61,6 +61,12 @@ class Maximization:
     end_maps: NDArray[np.float32] | None
     minimized: bool = False
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the pictures and maps take."""
+        maps = sum(maps.nbytes for maps in (self.start_maps, self.end_maps) if maps is not None)
+        return 2 * self.images.nbytes + self.activation.nbytes + self.frames.nbytes + maps
+
     def table(self) -> pd.DataFrame:
         """One row a picture."""
         return pd.DataFrame(

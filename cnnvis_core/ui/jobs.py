@@ -16,6 +16,7 @@ Result = TypeVar("Result")
 Preview = TypeVar("Preview")
 
 KEPT_RESULTS = 32
+KEPT_BYTES = 256 * 2**20  # of one visitor
 SECONDS_BETWEEN_PREVIEWS = 0.25
 
 
@@ -49,8 +50,15 @@ def remember(key: Hashable, outcome: Outcome[object]) -> None:
     store = _store()
     store[key] = outcome
     store.move_to_end(key)
-    while len(store) > KEPT_RESULTS:
+    while len(store) > 1 and (
+        len(store) > KEPT_RESULTS or sum(map(_size, store.values())) > KEPT_BYTES
+    ):
         store.popitem(last=False)
+
+
+def _size(outcome: Outcome[object]) -> int:
+    """Bytes of a large result; small ones do not say."""
+    return int(getattr(outcome.value, "nbytes", 0))
 
 
 def recall(key: Hashable) -> Outcome[object] | None:
