@@ -227,6 +227,8 @@ def _climb(
         settings.parameterisation, ascent.shape, seeds, device, settings.decorrelate,
         settings.decay, settings.norm, ascent.start,
     )  # fmt: skip
+    if objective.reads is not None:
+        probe = probe.of_units(objective.reads(numbers))
     generator = torch.Generator().manual_seed(seed)
     pictures = torch.tensor(numbers)
     sign = -1.0 if board.minimized else 1.0

@@ -36,6 +36,8 @@ class Objective:
         Likewise, but gives the map (N, h, w) that the score is made of; None where there is none.
     together : bool
         Whether pictures are scored against each other, so that they must share a batch.
+    reads : callable or None
+        Numbers of pictures -> layer -> the only units of it that they are scored by.
     """
 
     layers: frozenset[str]
@@ -43,6 +45,7 @@ class Objective:
     words: tuple[str, ...]
     map_of: Score | None = None
     together: bool = False
+    reads: Callable[[Sequence[int]], Mapping[str, Sequence[int]]] | None = None
 
     def __len__(self) -> int:
         return len(self.words)
@@ -82,6 +85,7 @@ class Objective:
             tuple(f"{factor:g} x {words}" for words in self.words),
             self.map_of,
             self.together,
+            self.reads,
         )
 
     __rmul__ = __mul__
@@ -109,7 +113,9 @@ def units(model: Model, layer: str, channels: int | Sequence[int] | None = None)
         return _own(maps[layer], chosen, pictures)
 
     words = tuple(f"unit {n} of {layer}" for n in numbers)
-    return Objective(frozenset({layer}), _mean_of(own), words, own)
+    return Objective(
+        frozenset({layer}), _mean_of(own), words, own, reads=_reads_own(layer, numbers)
+    )
 
 
 def neurons(
@@ -149,7 +155,7 @@ def neurons(
         return mine[:, r, c]
 
     words = tuple(f"unit {n} of {layer} at {where}" for n in numbers)
-    return Objective(frozenset({layer}), score, words, own)
+    return Objective(frozenset({layer}), score, words, own, reads=_reads_own(layer, numbers))
 
 
 def group(model: Model, layer: str, channels: Sequence[int] | None = None) -> Objective:
@@ -168,7 +174,10 @@ def group(model: Model, layer: str, channels: Sequence[int] | None = None) -> Ob
         return maps[layer][:, chosen.to(maps[layer].device)].mean(1)
 
     words = f"all of {layer}" if whole else f"units {_ranges(numbers)} of {layer} together"
-    return Objective(frozenset({layer}), _mean_of(mean_map), (words,), mean_map)
+    return Objective(
+        frozenset({layer}), _mean_of(mean_map), (words,), mean_map,
+        reads=lambda pictures: {layer: numbers},
+    )  # fmt: skip
 
 
 def classes(model: Model, targets: int | str | Sequence[int | str]) -> Objective:
@@ -259,12 +268,23 @@ def repeated(objective: Objective, times: int) -> Objective:
     if len(objective) != 1:
         raise InputError("Only an objective of one picture can be drawn several times.")
     return Objective(
-        objective.layers, objective.score, objective.words * times, objective.map_of, True
+        objective.layers,
+        objective.score,
+        objective.words * times,
+        objective.map_of,
+        True,
+        objective.reads,
     )
 
 
 def _mean_of(map_of: Score) -> Score:
     return lambda maps, pictures: map_of(maps, pictures).flatten(1).mean(1)
+
+
+def _reads_own(
+    layer: str, units: Sequence[int]
+) -> Callable[[Sequence[int]], Mapping[str, Sequence[int]]]:
+    return lambda pictures: {layer: sorted({units[n % len(units)] for n in pictures})}
 
 
 def _own(maps: torch.Tensor, chosen: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from cnnvis_core.errors import ModelError
 from cnnvis_core.models.geometry import first_tensor
 from cnnvis_core.models.graph import Call, Graph, Ref, UntraceableError, compute
 from cnnvis_core.models.model import Layer, Model
+from cnnvis_core.models.narrow import narrowed
 from cnnvis_core.models.replay import Computation, activation_behind, replay
 from cnnvis_core.models.simplify import simplify
 
@@ -62,6 +64,7 @@ class Probe:
         self._answers, self._behind = ANSWER in layers, behind
         self._graph: Graph | None = None
         self._refs: dict[str, Ref] = {}
+        self._units: dict[str, torch.Tensor] = {}
         try:
             self._follow(shape, behind, folded)
         except UntraceableError:
@@ -84,6 +87,31 @@ class Probe:
             graph = simplify(Graph(graph.nodes[: last.node + 1], last, calls), tuple(calls))
             refs = {name: call.output for name, call in graph.calls.items()}
         self._graph, self._refs = graph, refs
+
+    def of_units(self, channels: Mapping[str, Sequence[int]]) -> Probe:
+        """A probe that gives the same maps, but of some layers some units only; others read 0.
+
+        Where a layer's value is made by a convolution and read by nothing else that is wanted, the
+        other units are not computed.
+
+        Parameters
+        ----------
+        channels : mapping
+            Layer -> its units.
+        """
+        narrow = copy.copy(self)
+        narrow._units = {}
+        read = {ref.node for ref in self._refs.values()}
+        for name, units in channels.items():
+            layer, ref = self.layers[name], self._refs.get(name)
+            if self._graph is None or ref is None or layer.axes != (0, 1, 2):
+                continue
+            last = all(node <= ref.node for node in read) and len(read) == 1
+            graph = narrowed(self._graph, ref, units) if last else None
+            if graph is not None:
+                narrow._graph = graph
+                narrow._units[name] = torch.tensor(units, device=self.model.device)
+        return narrow
 
     @property
     def followed(self) -> bool:
@@ -135,10 +163,18 @@ class Probe:
 
     def maps(self, x: torch.Tensor, computation: Computation = compute) -> dict[str, torch.Tensor]:
         """The same as maps (N, units, h, w) in float32; h and w are 1 for layers without a map."""
-        return {
-            name: value[:, :, None, None] if name == ANSWER else as_maps(value, self.layers[name])
-            for name, value in self(x, computation).items()
-        }
+        found = {}
+        for name, value in self(x, computation).items():
+            if name == ANSWER:
+                found[name] = value[:, :, None, None]
+                continue
+            maps = as_maps(value, self.layers[name])
+            units = self._units.get(name)
+            if units is not None and self.followed:
+                whole = maps.new_zeros(len(maps), self.layers[name].channels, *maps.shape[2:])
+                maps = whole.index_copy(1, units, maps)
+            found[name] = maps
+        return found
 
     def _listen(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run the whole module, with hooks that see this thread's pass alone."""
