@@ -11,7 +11,8 @@ import torchvision
 from torch import nn
 
 import cnnvis_core as cv
-from cnnvis_core.activations import feature_maps, has_activation, statistics, upsample
+from cnnvis_core.activations import feature_maps, statistics, upsample
+from cnnvis_core.models import has_activation
 from tests.support import picture_model, small_network
 
 FAMILIES = (
@@ -65,6 +66,30 @@ def test_maps_equal_hooks_set_by_hand(name):
             ours[layer.name].reshape(expected.shape).numpy(), expected.numpy(), err_msg=layer.name
         )
         assert ours[layer.name].shape[0] == layer.channels
+
+
+CHANNELS_LAST = [  # of two blocks of ConvNeXt: permute, norm, linear, GELU, linear
+    *(f"features.1.0.block.{part}" for part in range(1, 6)),
+    *(f"features.5.2.block.{part}" for part in range(1, 6)),
+]
+CHANNELS_FIRST = ["features.0.0", "features.1.0.block.0", "features.1.0.block.6", "features.2.1"]
+
+
+def test_units_of_convnext_are_where_its_definition_puts_them():
+    torch.manual_seed(0)
+    net = torchvision.models.convnext_tiny()
+    # Maps of 16 x 96 positions for 96 units: no axis can be told by its length.
+    model = cv.from_module(net, (3, 64, 384))
+    x = torch.randn(1, 3, 64, 384, generator=torch.Generator().manual_seed(1))
+    theirs = by_hooks(model, x, {*CHANNELS_LAST, *CHANNELS_FIRST})
+    expected = {name: theirs[name][0] for name in CHANNELS_FIRST}
+    expected |= {name: theirs[name].permute(0, 3, 1, 2)[0] for name in CHANNELS_LAST}
+    ours = feature_maps(model, x, list(expected))
+    for name, maps in expected.items():
+        np.testing.assert_array_equal(ours[name].numpy(), maps.numpy(), err_msg=name)
+    assert ours["features.1.0.block.2"].shape == (96, 16, 96)
+    assert ours["features.1.0.block.4"].shape == (4 * 96, 16, 96)
+    assert ours["features.5.2.block.4"].shape == (4 * 384, 4, 24)
 
 
 def test_behind_the_non_linearity_is_what_the_next_layer_gets():
@@ -160,6 +185,30 @@ def test_what_cannot_be_recorded_is_hooked_in_this_thread_alone():
     assert not any(part._forward_hooks for part in model.module.modules())
     with pytest.raises(cv.ModelError, match="cannot be followed"):
         feature_maps(model, x, "conv", rectified=True)
+
+
+class Picky(Fickle):
+    """A pass that cannot be recorded and fails behind its first layer for some inputs."""
+
+    def forward(self, x):
+        if float(self.conv(x).abs().max()) > 100:
+            raise RuntimeError("too bright")
+        return super().forward(x)
+
+
+def test_a_pass_that_fails_under_hooks_leaves_none_behind():
+    model = cv.from_module(Picky(), (3, 8, 8))
+    seen = []
+    theirs = model.module.conv.register_forward_hook(lambda *_: seen.append(1))
+    with pytest.raises(cv.ModelError, match="cannot take an input"):
+        feature_maps(model, torch.full((1, 3, 8, 8), 1e6), ["conv", "fc"])
+    assert seen, "the pass did not come to the hooked layer"
+    assert list(model.module.conv._forward_hooks) == [theirs.id]
+    assert not model.module.fc._forward_hooks
+    theirs.remove()
+    x = torch.randn(1, 3, 8, 8)
+    expected = torch.nn.functional.conv2d(x, model.module.conv.weight, model.module.conv.bias)
+    torch.testing.assert_close(feature_maps(model, x, "conv")["conv"], expected[0])
 
 
 def test_only_what_is_needed_is_computed():

@@ -182,7 +182,7 @@ class Probe:
         try:
             with self._hooks(found):
                 answer = self.model.module(x)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except Exception as error:  # a network of one's own may raise anything
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             raise ModelError(

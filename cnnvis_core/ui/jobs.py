@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
 
 import streamlit as st
 
@@ -83,7 +85,25 @@ def duration(seconds: float | None) -> str:
 
 
 def _cancel(key: Hashable, latest: dict[str, Outcome[object]]) -> None:
-    remember(key, latest["outcome"])
+    # A click may arrive when the job has just ended.
+    if recall(key) is None:
+        remember(key, latest["outcome"])
+
+
+@lru_cache(maxsize=1)
+def _allocator() -> Any:
+    """The C library, where it is glibc; it keeps what a job has freed unless it is asked not to."""
+    try:
+        library = ctypes.CDLL(None)
+        return library if hasattr(library, "malloc_trim") else None
+    except (OSError, TypeError):  # another system's C library
+        return None
+
+
+def _give_back_memory() -> None:
+    library = _allocator()
+    if library is not None:
+        library.malloc_trim(0)
 
 
 def run_job(
@@ -139,6 +159,7 @@ def run_job(
                 show(progress)
                 shown = now
         outcome: Outcome[object] = Outcome(job.result, 1.0)
+    _give_back_memory()
     remember(key, outcome)
     frame.empty()
     return outcome  # type: ignore[return-value]
