@@ -19,6 +19,8 @@ from cnnvis_core.ui.models import chosen_model
 from cnnvis_core.ui.navigation import ensure_router
 from cnnvis_core.ui.tiles import tile_sheet
 
+PREVIEW_PIXELS = 500_000  # of a sheet while it fills
+
 ensure_router()
 
 st.title("Maximisation")
@@ -60,7 +62,7 @@ with results:
             return
         if asked.several:
             canvas.image(
-                png(gallery(found, view.sound).picture, quick=True),
+                png(gallery(found, view.sound, PREVIEW_PIXELS).picture, quick=True),
                 alt=f"{int(found.done.sum())} of {len(found.words)} pictures are finished",
             )
         else:

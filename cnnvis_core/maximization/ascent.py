@@ -1,10 +1,11 @@
-"""Climbing an objective: the steps, the pictures on the way, and the rescue of blank ones."""
+"""Drawing what drives units: what may be asked for, batches, and the rescue of blank pictures."""
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch.nn import functional as F
@@ -13,32 +14,23 @@ from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.jobs import Job, Step
 from cnnvis_core.maximization import objectives
 from cnnvis_core.maximization.board import Board
+from cnnvis_core.maximization.climb import Attempt, Run, climb, eye_of
 from cnnvis_core.maximization.levels import Levels, levels_of
 from cnnvis_core.maximization.objectives import Objective
-from cnnvis_core.maximization.parameterisation import (
-    Pixels,
-    Start,
-    blurred,
-    parameterise,
-    total_variation,
-)
-from cnnvis_core.maximization.rescue import through_all_relus, through_dead_relus
-from cnnvis_core.maximization.result import Maximization
+from cnnvis_core.maximization.parameterisation import Start
+from cnnvis_core.maximization.rescue import NAMES
+from cnnvis_core.maximization.result import LEAST_CONTRAST, Maximization
 from cnnvis_core.maximization.settings import LARGEST, MOST_STEPS, SMALLEST, Settings
-from cnnvis_core.maximization.transforms import Transforms, View, look
-from cnnvis_core.models.graph import UntraceableError, compute
+from cnnvis_core.maximization.transforms import Transforms
 from cnnvis_core.models.model import Model
-from cnnvis_core.models.probe import ANSWER, Probe, has_activation
-from cnnvis_core.models.replay import Computation
+from cnnvis_core.models.probe import ANSWER, has_activation
 
 BATCH_BYTES = 256 * 2**20  # of the values that are kept for a gradient
 MOST_AT_ONCE = 16  # pictures; a step must stay short
+MOST_TOGETHER = 4 * BATCH_BYTES  # of pictures that must share a batch
 SEED_APART = 7919  # between the seeds of attempts
-NOTES = (
-    "",
-    "rescued: the gradient was let through dead ReLUs",
-    "rescued: from another seed, with the gradient let through dead ReLUs",
-)
+THROUGH = "rescued: the gradient was let through dead ReLUs"
+OTHER_SEED = "rescued: from another seed"
 
 
 def maximize(
@@ -81,7 +73,8 @@ def maximize(
     settings : Settings, optional
         How; of sounds only shifts are drawn at random, along time and by at most one band.
     start : {"noise", "gray"} or Tensor (1, C, H, W)
-        Where to begin; a tensor as `Model.preprocess` makes it.
+        Where to begin; a tensor as `Model.preprocess` makes it. MaCo keeps its own magnitudes and
+        takes the phases of a picture.
     minimize : bool
         Draw what drives the score down instead.
     rectified : bool
@@ -100,13 +93,9 @@ def maximize(
     ModelError
         If there is no such layer or unit.
     """
-    for name, value, low, high in (
-        ("steps", steps, 1, MOST_STEPS),
-        ("size", size, SMALLEST, LARGEST),
-        ("seed", seed, 0, 2**31),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise InputError(f"{name} must be a whole number from {low:,} to {high:,}.")
+    steps = _whole("steps", steps, 1, MOST_STEPS)
+    size = _whole("size", size, SMALLEST, LARGEST)
+    seed = _whole("seed", seed, 0, 2**31)
     if objective is None:
         if layer is None:
             raise InputError("Name a layer, or give an objective.")
@@ -124,9 +113,22 @@ def maximize(
         start = _first(start, shape, levels)
     elif start not in ("noise", "gray"):
         raise InputError(f"The start is 'noise', 'gray' or an input, not {start!r}.")
-    board = Board(objective, shape, steps, settings.frame_every, minimize)
-    ascent = _Ascent(model, objective, settings, shape, levels, start, steps, seed, rectified)
-    return Job(_draw(ascent, board))
+    least = LEAST_CONTRAST
+    if settings.norm is not None:  # a small limit over many pixels is no flat picture
+        least = min(least, settings.norm / (4 * math.sqrt(math.prod(shape))))
+    board = Board(objective, shape, steps, settings.frame_every, minimize, least)
+    run = Run(model, objective, settings, shape, levels, start, steps, seed, rectified)
+    return Job(_draw(run, board))
+
+
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = low - 1
+    if isinstance(value, bool) or not low <= number <= high:
+        raise InputError(f"{name} must be a whole number from {low:,} to {high:,}.")
+    return number
 
 
 def _sound(transforms: Transforms) -> Transforms:
@@ -149,150 +151,47 @@ def _first(x: torch.Tensor, shape: tuple[int, int, int], levels: Levels) -> torc
     return F.interpolate(picture, shape[1:], mode="bilinear", antialias=True)[0]
 
 
-@dataclass(frozen=True, eq=False)
-class _Ascent:
-    """What all pictures of a run have in common."""
-
-    model: Model
-    objective: Objective
-    settings: Settings
-    shape: tuple[int, int, int]
-    levels: Levels
-    start: Start | torch.Tensor
-    steps: int
-    seed: int
-    rectified: bool
-
-    def extent(self) -> tuple[int, int]:
-        """Height and width of what the network is shown: the padded picture, if it takes it."""
-        margin = 2 * self.settings.transforms.pad
-        extent = self.shape[1] + margin, self.shape[2] + margin
-        try:
-            self.model.recording((self.shape[0], *extent))
-        except UntraceableError:
-            own = self.model.input_shape[1], self.model.input_shape[2]
-            return extent if self._takes(extent) else own
-        return extent
-
-    def _takes(self, extent: tuple[int, int]) -> bool:
-        try:
-            with torch.inference_mode():
-                self.model.module(torch.zeros(1, self.shape[0], *extent, device=self.model.device))
-        except (RuntimeError, ValueError, TypeError, IndexError):
-            return False
-        return True
-
-
-def _draw(ascent: _Ascent, board: Board) -> Generator[Step[Maximization], None, Maximization]:
-    extent = ascent.extent()
-    shape = (ascent.shape[0], *extent)
-    layers = sorted(ascent.objective.layers)
-    probe = Probe(ascent.model, layers, shape, ascent.rectified, folded=True)
-    at_once = MOST_AT_ONCE
-    if not ascent.objective.together:
-        at_once = max(1, min(MOST_AT_ONCE, BATCH_BYTES // max(probe.bytes_kept(shape), 1)))
-    count = len(ascent.objective)
-    done, total = 0, count * ascent.steps
-    if ascent.objective.together:
-        at_once = count
+def _draw(run: Run, board: Board) -> Generator[Step[Maximization], None, Maximization]:
+    # A place of the picture is a place of its map only where nothing is seen around it.
+    shaken = eye_of(run, 0 if run.objective.placed else run.settings.transforms.pad)
+    plain = shaken if not shaken.pad else eye_of(run, 0)
+    count, together = len(run.objective), run.objective.together
+    at_once = _at_once(shaken.bytes_kept, count, together)
+    done, total = 0, count * run.steps
     for first in range(0, count, at_once):
-        numbers = list(range(first, min(first + at_once, count)))
-        for attempt, note in enumerate(NOTES):
-            for _ in _climb(ascent, board, probe, extent, numbers, attempt):
+        batch = range(first, min(first + at_once, count))
+        numbers = list(batch)
+        attempts = _attempts(bool(shaken.probe.operations & NAMES))
+        for place, attempt in enumerate(attempts):
+            for _ in climb(run, board, shaken, plain, numbers, attempt):
                 done += len(numbers)
                 yield Step(done, total, board.snapshot())
-            blank = board.judge(numbers, note)
-            if not blank or ascent.objective.together:
+            blank = board.judge(numbers, attempt.note)
+            if not blank:
                 break
-            numbers = blank
-            if attempt + 1 < len(NOTES):
-                total += len(numbers) * ascent.steps
-        board.finish(range(first, min(first + at_once, count)))
+            # Pictures that are scored against each other are drawn again together.
+            numbers = numbers if together else blank
+            if place + 1 < len(attempts):
+                total += len(numbers) * run.steps
+        board.finish(batch)
     return board.snapshot()
 
 
-def _climb(
-    ascent: _Ascent,
-    board: Board,
-    probe: Probe,
-    extent: tuple[int, int],
-    numbers: Sequence[int],
-    attempt: int,
-) -> Generator[None, None, None]:
-    """Draw some pictures, step by step."""
-    settings, objective, device = ascent.settings, ascent.objective, ascent.model.device
-    seed = ascent.seed + (SEED_APART if attempt == 2 else 0)
-    seeds = [seed + number for number in numbers] if objective.together else [seed] * len(numbers)
-    canvas = parameterise(
-        settings.parameterisation, ascent.shape, seeds, device, settings.decorrelate,
-        settings.decay, settings.norm, ascent.start,
-    )  # fmt: skip
-    if objective.reads is not None:
-        probe = probe.of_units(objective.reads(numbers))
-    generator = torch.Generator().manual_seed(seed)
-    pictures = torch.tensor(numbers)
-    sign = -1.0 if board.minimized else 1.0
-    beyond = torch.tensor(ascent.levels.empty, device=device)
-    empty = beyond if settings.transforms.border == "empty" else None
-    adam = torch.optim.Adam(canvas.parameters, lr=settings.rate)
-
-    def scores(
-        images: torch.Tensor, view: View, computation: Computation = compute
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        seen = look(images, view, extent, settings.transforms.pad, empty)
-        maps = probe.maps(ascent.levels.to_input(seen), computation)
-        shown = None if objective.map_of is None else objective.map_of(maps, pictures)
-        return objective.score(maps, pictures), shown
-
-    def computation(number: int) -> Computation:
-        if not probe.followed or not (attempt or ascent.rectified):
-            return compute
-        # Behind a ReLU most units are silent at first, as a rule and not by misfortune.
-        rescue = attempt and number < ascent.steps // 2
-        return through_all_relus if rescue else through_dead_relus
-
-    def judged() -> None:
-        with torch.inference_mode(False), torch.no_grad():
-            images = canvas.images()
-            board.note(numbers, images, *scores(images, View()))
-
-    def step(number: int) -> None:
-        with torch.inference_mode(False), torch.enable_grad():
-            images = canvas.images()
-            score, _ = scores(images, settings.transforms.draw(generator), computation(number))
-            loss = -sign * score.sum()
-            if settings.total_variation:
-                loss = loss + settings.total_variation * total_variation(images).sum()
-            if settings.l2:
-                loss = loss + settings.l2 * (images - 0.5).flatten(1).square().mean(1).sum()
-            gradients = torch.autograd.grad(loss, canvas.parameters)
-        with torch.no_grad():
-            share = _pace(number, ascent.steps) if settings.anneal else 1.0
-            if settings.optimizer == "adam":
-                adam.param_groups[0]["lr"] = settings.rate * share
-                for parameter, gradient in zip(canvas.parameters, gradients, strict=True):
-                    parameter.grad = gradient
-                adam.step()
-                adam.zero_grad()
-            else:
-                for parameter, gradient in zip(canvas.parameters, gradients, strict=True):
-                    length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
-                    ways = length.view(-1, *[1] * (gradient.ndim - 1))
-                    parameter.sub_(settings.rate * share * gradient / ways)
-            if settings.blur and isinstance(canvas, Pixels) and not number % settings.blur_every:
-                canvas.values.copy_(blurred(canvas.values, settings.blur))
-            canvas.constrain()
-        board.record(numbers, number, images.detach(), score.detach())
-
-    judged()
-    for number in range(ascent.steps):
-        step(number)
-        if number == ascent.steps - 1:
-            judged()
-        yield
+def _at_once(each: int, count: int, together: bool) -> int:
+    """Pictures a batch, of so many bytes each."""
+    if not together:
+        return max(1, min(MOST_AT_ONCE, BATCH_BYTES // max(each, 1)))
+    if each * count > MOST_TOGETHER:
+        raise InputError(
+            f"{count} pictures that depend on each other do not fit into memory at once; draw "
+            "fewer or smaller ones."
+        )
+    return count
 
 
-def _pace(number: int, steps: int) -> float:
-    """Share of the full step: 1 in the first half, then along a cosine to nothing."""
-    half = steps / 2
-    return 1.0 if number < half else 0.5 * (1 + math.cos(math.pi * (number - half) / half))
+def _attempts(waking: bool) -> list[Attempt]:
+    """The first attempt, and what follows where it came to nothing."""
+    if not waking:
+        return [Attempt(), Attempt(OTHER_SEED, SEED_APART)]
+    both = f"{OTHER_SEED}, with the gradient let through dead ReLUs"
+    return [Attempt(), Attempt(THROUGH, 0, True), Attempt(both, SEED_APART, True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 
 from cnnvis_core.errors import InputError
 from cnnvis_core.maximization.objectives import Objective
-from cnnvis_core.maximization.result import Maximization, is_blank
+from cnnvis_core.maximization.result import LEAST_CONTRAST, Maximization, is_blank
 
 BLANK = "blank: nothing was found that drives it"
 FLAT = "blank: what drives it most is even gray, black or white"
 MOST_FRAME_BYTES = 256 * 2**20
+MOST_PICTURE_BYTES = 512 * 2**20
 
 
 class Board:
@@ -32,11 +34,13 @@ class Board:
         Steps between frames, 0 for none.
     minimized : bool
         Whether the score is to fall.
+    least_contrast : float
+        Below which a picture is blank.
 
     Raises
     ------
     InputError
-        If the frames would take too much memory.
+        If the pictures or their frames would take too much memory.
     """
 
     def __init__(
@@ -46,12 +50,19 @@ class Board:
         steps: int,
         frame_every: int,
         minimized: bool,
+        least_contrast: float = LEAST_CONTRAST,
     ) -> None:
         count = len(objective)
+        if 8 * count * math.prod(shape) > MOST_PICTURE_BYTES:
+            raise InputError(
+                f"{count:,} pictures of {shape[1]} x {shape[2]} do not fit into memory; draw fewer "
+                "or smaller ones."
+            )
+        self.least_contrast = least_contrast
         self.words, self.minimized, self.every = objective.words, minimized, frame_every
         taken = [*range(0, steps, frame_every), steps] if frame_every else []
         self.frame_steps = tuple(dict.fromkeys(taken))
-        if len(self.frame_steps) * count * int(np.prod(shape)) > MOST_FRAME_BYTES:
+        if len(self.frame_steps) * count * math.prod(shape) > MOST_FRAME_BYTES:
             raise InputError(
                 f"{len(self.frame_steps)} frames of {count} pictures do not fit into memory; "
                 "keep fewer frames."
@@ -110,7 +121,7 @@ class Board:
         chosen = list(numbers)
         blank = is_blank(
             self.images[chosen], self.ends["start"][chosen], self.ends["end"][chosen],
-            self.minimized,
+            self.minimized, self.least_contrast,
         )  # fmt: skip
         for number, empty in zip(chosen, blank, strict=True):
             self.blank[number] = empty
@@ -136,7 +147,7 @@ class Board:
             self.words,
             tuple(self.notes),
             self.done,
-            self.blank,
+            self.blank & self.done,
             self.starts,
             self.frames,
             self.frame_steps,

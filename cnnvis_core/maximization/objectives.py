@@ -6,7 +6,8 @@ n-th picture the score of their n-th part, so that many units share a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,11 @@ class Objective:
         Likewise, but gives the map (N, h, w) that the score is made of; None where there is none.
     together : bool
         Whether pictures are scored against each other, so that they must share a batch.
+    penalty : callable or None
+        Likewise, but counts neither as activation nor is it turned around where a minimum is
+        sought.
+    placed : bool
+        Whether it is about a place of the picture, so that nothing may be seen around it.
     reads : callable or None
         Numbers of pictures -> layer -> the only units of it that they are scored by.
     """
@@ -46,6 +52,8 @@ class Objective:
     map_of: Score | None = None
     together: bool = False
     reads: Callable[[Sequence[int]], Mapping[str, Sequence[int]]] | None = None
+    penalty: Score | None = None
+    placed: bool = False
 
     def __len__(self) -> int:
         return len(self.words)
@@ -73,19 +81,23 @@ class Objective:
         return Objective(
             self.layers | other.layers,
             lambda maps, numbers: self.score(maps, numbers) + other.score(maps, numbers),
-            tuple(" + ".join(both) for both in words),
+            tuple(" + ".join(filter(None, both)) for both in words),
             self.map_of or other.map_of,
             self.together or other.together,
+            penalty=_sum(self.penalty, other.penalty),
+            placed=self.placed or other.placed,
         )
 
     def __mul__(self, factor: float) -> Objective:
         return Objective(
             self.layers,
             lambda maps, numbers: factor * self.score(maps, numbers),
-            tuple(f"{factor:g} x {words}" for words in self.words),
+            tuple(words and f"{factor:g} x {words}" for words in self.words),
             self.map_of,
             self.together,
             self.reads,
+            _times(factor, self.penalty),
+            self.placed,
         )
 
     __rmul__ = __mul__
@@ -127,22 +139,22 @@ def neurons(
 ) -> Objective:
     """One place of a unit's map, a picture a unit; the middle by default.
 
-    The place is counted in the map that the layer makes of the optimised picture, which need not
-    be as large as for the network's usual input; places beyond it count as its last.
+    The place is counted in the map that the layer makes of the picture, which need not be as large
+    as for the network's usual input; a place beyond it is refused when the ascent begins.
 
     Raises
     ------
     InputError
-        If the place is negative.
+        If the place is negative, or half of it is left out.
     ModelError
         If there is no such layer or unit.
     """
     found = model.layer(layer)
     numbers = _channels(found, channels)
-    if min(row or 0, col or 0) < 0:
-        raise InputError(f"Rows and columns of a map count from 0, not {row}, {col}.")
+    if (row is None) != (col is None) or min(row or 0, col or 0) < 0:
+        raise InputError("Give a row and a column, counted from 0, or neither for the middle.")
     chosen = torch.tensor(numbers)
-    where = "the middle" if row is None and col is None else f"row {row}, column {col}"
+    where = "the middle" if row is None else f"row {row}, column {col}"
 
     def own(maps: Maps, pictures: torch.Tensor) -> torch.Tensor:
         return _own(maps[layer], chosen, pictures)
@@ -150,12 +162,17 @@ def neurons(
     def score(maps: Maps, pictures: torch.Tensor) -> torch.Tensor:
         mine = own(maps, pictures)
         height, width = mine.shape[1:]
-        r = height // 2 if row is None else min(row, height - 1)
-        c = width // 2 if col is None else min(col, width - 1)
+        r, c = (height // 2, width // 2) if row is None or col is None else (row, col)
+        if r >= height or c >= width:
+            raise InputError(
+                f"The maps of {layer} have {height} rows and {width} columns here, no {where}."
+            )
         return mine[:, r, c]
 
     words = tuple(f"unit {n} of {layer} at {where}" for n in numbers)
-    return Objective(frozenset({layer}), score, words, own, reads=_reads_own(layer, numbers))
+    return Objective(
+        frozenset({layer}), score, words, own, reads=_reads_own(layer, numbers), placed=True
+    )
 
 
 def group(model: Model, layer: str, channels: Sequence[int] | None = None) -> Objective:
@@ -188,8 +205,11 @@ def classes(model: Model, targets: int | str | Sequence[int | str]) -> Objective
     ModelError
         If there is no such class.
     """
-    several = [targets] if isinstance(targets, int | str) else list(targets)
-    numbers = [model.class_index(target) for target in several]
+    one = isinstance(targets, str) or not isinstance(targets, Iterable)
+    several = [targets] if one else list(targets)  # type: ignore[arg-type]
+    if not several:
+        raise InputError("Name at least one class.")
+    numbers = [model.class_index(t if isinstance(t, str) else _whole(t)) for t in several]
     chosen = torch.tensor(numbers)
 
     def score(maps: Maps, pictures: torch.Tensor) -> torch.Tensor:
@@ -253,14 +273,17 @@ def diversity(model: Model, layer: str) -> Objective:
     """
     model.layer(layer)
 
-    def score(maps: Maps, pictures: torch.Tensor) -> torch.Tensor:
+    def nothing(maps: Maps, pictures: torch.Tensor) -> torch.Tensor:
+        return maps[layer].new_zeros(len(maps[layer]))
+
+    def penalty(maps: Maps, pictures: torch.Tensor) -> torch.Tensor:
         flat = maps[layer].flatten(2)
         grams = torch.nn.functional.normalize((flat @ flat.transpose(1, 2)).flatten(1), dim=1)
         alike = grams @ grams.T
         others = max(len(alike) - 1, 1)
         return -(alike.sum(1) - alike.diagonal()) / others
 
-    return Objective(frozenset({layer}), score, ("apart",), None, True)
+    return Objective(frozenset({layer}), nothing, ("",), together=True, penalty=penalty)
 
 
 def repeated(objective: Objective, times: int) -> Objective:
@@ -274,7 +297,19 @@ def repeated(objective: Objective, times: int) -> Objective:
         objective.map_of,
         True,
         objective.reads,
+        objective.penalty,
+        objective.placed,
     )
+
+
+def _sum(a: Score | None, b: Score | None) -> Score | None:
+    if a is None or b is None:
+        return a or b
+    return lambda maps, pictures: a(maps, pictures) + b(maps, pictures)
+
+
+def _times(factor: float, score: Score | None) -> Score | None:
+    return None if score is None else lambda maps, pictures: factor * score(maps, pictures)
 
 
 def _mean_of(map_of: Score) -> Score:
@@ -296,13 +331,22 @@ def _own(maps: torch.Tensor, chosen: torch.Tensor, pictures: torch.Tensor) -> to
 def _channels(layer: Layer, channels: int | Sequence[int] | None) -> list[int]:
     if channels is None:
         return list(range(layer.channels))
-    numbers = [channels] if isinstance(channels, int) else [int(n) for n in channels]
+    several = channels if isinstance(channels, Iterable) else [channels]
+    numbers = [_whole(n) for n in several]
     if not numbers:
         raise ModelError(f"Name at least one unit of {layer.name}.")
     wrong = next((n for n in numbers if not 0 <= n < layer.channels), None)
     if wrong is not None:
         raise ModelError(f"{layer.name} has units 0 to {layer.channels - 1}, not {wrong}.")
     return numbers
+
+
+def _whole(number: object) -> int:
+    """A whole number, of Python's or of any library's."""
+    try:
+        return operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(f"Units and classes are whole numbers, not {number!r}.") from None
 
 
 def _ranges(numbers: Sequence[int]) -> str:

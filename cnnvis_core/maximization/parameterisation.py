@@ -43,6 +43,7 @@ def parameterise(
     decay: float = 1.0,
     norm: float | None = None,
     start: Start | torch.Tensor = "noise",
+    apart: bool = False,
 ) -> Parameterisation:
     """Make the pictures that an ascent begins with.
 
@@ -63,17 +64,30 @@ def parameterise(
     norm : float, optional
         Of pixels, the largest Euclidean distance from middle gray.
     start : {"noise", "gray"} or Tensor (C, H, W)
-        Where to begin.
+        Where to begin; MaCo takes the phases of a picture, and for gray, which has none, noise.
+    apart : bool
+        Add each seed's noise to a start of another kind too, so that pictures can part.
     """
     channels, height, width = shape
     mix = COLOUR_MIX.to(device) if decorrelate and channels == 3 else None
     if kind == "pixels":
-        return Pixels(_noise(seeds, shape, device), norm, start)
+        noise = _noise(seeds, shape, device)
+        return _parted(Pixels(noise, norm, start), noise, apart, start)
     spectrum = (channels, height, width // 2 + 1)
     if kind == "maco":
-        return Phases(_noise(seeds, spectrum, device), (height, width), mix, start)
+        noise = _noise(seeds, spectrum, device)
+        return _parted(Phases(noise, (height, width), mix, start), noise, apart, start)
     noise = _noise(seeds, (*spectrum, 2), device)
-    return Fourier(noise, (height, width), mix, decay, start)
+    return _parted(Fourier(noise, (height, width), mix, decay, start), noise, apart, start)
+
+
+def _parted(
+    canvas: Parameterisation, noise: torch.Tensor, apart: bool, start: Start | torch.Tensor
+) -> Parameterisation:
+    if apart and (isinstance(start, torch.Tensor) or start == "gray"):
+        with torch.no_grad():
+            canvas.parameters[0].add_(SPREAD * noise)
+    return canvas
 
 
 def _noise(seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> torch.Tensor:
@@ -178,7 +192,7 @@ class Phases:
         # Parseval: the root mean square of each channel is CONTRAST.
         probe = torch.fft.irfft2(magnitude.to(torch.complex64), s=extent, norm="ortho")
         self.magnitude = magnitude * (CONTRAST / probe.square().mean().sqrt())
-        values = noise.clone() if start == "noise" else torch.zeros_like(noise)
+        values = noise.clone()
         if isinstance(start, torch.Tensor):
             flat = torch.logit(start.to(noise.device).clamp(0.005, 0.995))[None]
             flat = _mixed(flat, None if mix is None else torch.linalg.inv(mix))

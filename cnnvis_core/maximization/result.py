@@ -93,6 +93,7 @@ def is_blank(
     before: NDArray[np.float32],
     after: NDArray[np.float32],
     minimized: bool = False,
+    least_contrast: float = LEAST_CONTRAST,
 ) -> NDArray[np.bool_]:
     """Which pictures show nothing: hardly any contrast, or no gain over the start.
 
@@ -104,8 +105,10 @@ def is_blank(
         Scores of the first and of the last picture.
     minimized : bool
         Whether the score was to fall.
+    least_contrast : float
+        Standard deviation of values below which a picture is flat.
     """
     gain = (before - after if minimized else after - before).astype(np.float64)
     enough = LEAST_GAIN * np.maximum(np.abs(before), np.abs(after)) + 1e-12
-    flat = contrast(images.float()).cpu().numpy() < LEAST_CONTRAST
+    flat = contrast(images.float()).cpu().numpy() < least_contrast
     return flat | ~(gain > enough)

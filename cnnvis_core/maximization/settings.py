@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -78,6 +79,9 @@ class Settings:
             )
         if self.optimizer not in ("adam", "gradient"):
             raise InputError(f"The optimizer is 'adam' or 'gradient', not {self.optimizer!r}.")
+        numbers = (self.rate, self.decay, self.total_variation, self.l2, self.blur, self.norm or 1)
+        if not all(math.isfinite(number) for number in numbers):
+            raise InputError("All settings must be finite numbers.")
         if not 0 < self.rate <= 100 or not 0 <= self.decay <= 4:
             raise InputError("The rate lies above 0 and up to 100, the decay in 0 to 4.")
         if min(self.total_variation, self.l2, self.blur) < 0 or self.blur > 32:
@@ -113,7 +117,7 @@ class Preset:
 STILL = Transforms(0, 0.0, 0.0, 0)
 PRESETS: Mapping[str, Preset] = {
     "Lucid": Preset(
-        Settings(), 256, "C. Olah, A. Mordvintsev and L. Schubert, Feature visualization, 2017"
+        Settings(), 128, "C. Olah, A. Mordvintsev and L. Schubert, Feature visualization, 2017"
     ),
     "MaCo": Preset(
         Settings("maco", rate=0.2, transforms=Transforms(8, 0.2, 10.0, 0)),
@@ -135,14 +139,15 @@ PRESETS: Mapping[str, Preset] = {
         "J. Yosinski et al., 2015 (blur), and A. Mahendran and A. Vedaldi, 2015 (total variation)",
     ),
     "NeuroVis, full": Preset(
-        Settings("pixels", rate=0.1, anneal=False, l2=1e-6, transforms=STILL),
+        Settings("pixels", rate=0.1, anneal=False, transforms=STILL),
         50,
-        "NeuroVis: pixels, Adam 0.1, the mean of a map",
+        "NeuroVis: bare pixels, the mean of a map (Adam 0.1 and 50 steps as in J. Bellucci's "
+        "cnn-visualizations-pytorch)",
     ),
     "NeuroVis, pixel": Preset(
-        Settings("pixels", rate=0.1, anneal=False, l2=1e-6, transforms=STILL),
+        Settings("pixels", rate=0.1, anneal=False, transforms=STILL),
         50,
-        "NeuroVis: pixels, Adam 0.1, one place of a map",
+        "NeuroVis: bare pixels, one place of a map (Adam 0.1 and 50 steps likewise)",
         place=True,
     ),
 }  # fmt: skip

@@ -246,7 +246,9 @@ def _watch(
             recorder = _Recorder(x, true, device)
             with recorder, recorder.watching_calls(module):
                 result = module(x)
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except UntraceableError:
+        raise
+    except Exception as error:  # a network of one's own may raise anything
         raise UntraceableError(
             "its forward pass depends on values, or cannot be run without them"
         ) from error

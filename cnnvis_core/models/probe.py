@@ -16,7 +16,7 @@ from cnnvis_core.models.geometry import first_tensor
 from cnnvis_core.models.graph import Call, Graph, Ref, UntraceableError, compute
 from cnnvis_core.models.model import Layer, Model
 from cnnvis_core.models.narrow import narrowed
-from cnnvis_core.models.replay import Computation, activation_behind, replay
+from cnnvis_core.models.replay import Computation, activation_behind, last_readers, replay
 from cnnvis_core.models.simplify import simplify
 
 ANSWER = ""  # in place of a layer's name: the logits
@@ -112,6 +112,15 @@ class Probe:
                 narrow._graph = graph
                 narrow._units[name] = torch.tensor(units, device=self.model.device)
         return narrow
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """Names of ATen's operations on the way to the layers; empty where not followed."""
+        if self._graph is None:
+            return frozenset()
+        needed = last_readers(self._graph, set(self._refs.values()), ())
+        nodes = (self._graph.nodes[number] for number in needed)
+        return frozenset(node.name for node in nodes if node.op is not None)
 
     @property
     def followed(self) -> bool:

@@ -70,11 +70,25 @@ def map_picture(values: NDArray[np.float32], side: int, upwards: bool) -> Image.
     return enlarged(Image.fromarray(colours), side)
 
 
-def gallery(found: Maximization, sound: bool) -> Sprite:
-    """All pictures on one sheet; those that are not begun are blank."""
+def gallery(found: Maximization, sound: bool, pixels: int | None = None) -> Sprite:
+    """All pictures on one sheet; those that are not begun are blank.
+
+    Parameters
+    ----------
+    found : Maximization
+        Finished or not.
+    sound : bool
+        Whether they are spectrograms.
+    pixels : int, optional
+        About how many the sheet may have; rows and columns of pictures are left out for that.
+    """
     begun = ~np.isnan(found.start_activation)
+    images = found.images.numpy()
+    if pixels is not None:
+        step = max(1, round((images.size / images.shape[1] / pixels) ** 0.5))
+        images = images[..., ::step, ::step]
     tiles = []
-    for number, values in enumerate(found.images.numpy()):
+    for number, values in enumerate(images):
         tile = np.asarray(side_by_side(values, sound))
         tiles.append(tile if begun[number] else np.full_like(tile, round(255 * PENDING)))
     return sheet(np.stack(tiles), len(tiles) if len(tiles) <= FEW else None)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import streamlit as st
+from streamlit import runtime
 
 from cnnvis_core.jobs import Job, Progress
 
@@ -20,6 +21,7 @@ Preview = TypeVar("Preview")
 KEPT_RESULTS = 32
 KEPT_BYTES = 256 * 2**20  # of one visitor
 SECONDS_BETWEEN_PREVIEWS = 0.25
+DRAWING_SHARE = 4  # times as long as a preview takes, the job goes on without one
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,12 @@ def _give_back_memory() -> None:
         library.malloc_trim(0)
 
 
+def _forget_old_previews() -> None:
+    """Streamlit keeps every picture of a run until its end; those that were replaced may go."""
+    if runtime.exists():
+        runtime.get_instance().media_file_mgr.remove_orphaned_files()
+
+
 def run_job(
     key: Hashable,
     start: Callable[[], Job[Result, Preview]],
@@ -148,16 +156,19 @@ def run_job(
             on_click=_cancel,
             args=(key, latest),
         )
-    shown = 0.0
+    shown, gap = 0.0, SECONDS_BETWEEN_PREVIEWS
     with start() as job:
         for progress in job:
             share = progress.done / max(progress.total, 1)
             latest["outcome"] = Outcome(progress.preview, min(share, 0.999))
             bar.progress(min(share, 1.0), text=f"{label}: {duration(progress.seconds_left)}")
             now = time.monotonic()
-            if show and progress.preview is not None and now - shown > SECONDS_BETWEEN_PREVIEWS:
+            if show and progress.preview is not None and now - shown > gap:
                 show(progress)
-                shown = now
+                _forget_old_previews()
+                shown = time.monotonic()
+                # The job goes before its pictures, which on a large sheet take their time.
+                gap = max(SECONDS_BETWEEN_PREVIEWS, DRAWING_SHARE * (shown - now))
         outcome: Outcome[object] = Outcome(job.result, 1.0)
     _give_back_memory()
     remember(key, outcome)

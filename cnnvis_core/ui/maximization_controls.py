@@ -14,18 +14,20 @@ from cnnvis_core.jobs import Job
 from cnnvis_core.maximization import Maximization, Objective
 from cnnvis_core.models import Layer, Model, has_activation
 from cnnvis_core.ui.answers import choose_class, class_labels
-from cnnvis_core.ui.ascent_controls import ascent_settings
+from cnnvis_core.ui.ascent_controls import ascent_settings, slug
 from cnnvis_core.ui.inputs import Chosen, choose_input, excerpt
 from cnnvis_core.ui.layers import choose_layer, choose_unit
 from cnnvis_core.ui.links import heed_link
 
 UNIT, PLACE, SEVERAL = "One unit", "One place of a unit", "Several pictures of a unit"
 GROUP, CLASS, DREAM = "Units together", "A class", "The layer's energy (deep dream)"
-LIKENESS, ALL = "What the layer makes of your input", "All units of a layer"
-KINDS = (UNIT, PLACE, SEVERAL, GROUP, CLASS, DREAM, LIKENESS, ALL)
+LIKENESS = "What the layer makes of your input"
+RANGE, ALL = "Several units", "All units of a layer"
+KINDS = (UNIT, PLACE, SEVERAL, RANGE, ALL, GROUP, CLASS, DREAM, LIKENESS)
 STARTS = {"Noise": "noise", "Gray": "gray", "Your input": "input"}
-STEPS = (16, 32, 64, 128, 256, 512, 1024, 2048)
+STEPS = (16, 32, 50, 64, 128, 256, 512, 1024, 2048)
 SIZES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320)
+LARGEST_OF_MANY = 128  # pixels a side
 DIVERSITY = 1.0
 
 
@@ -47,6 +49,8 @@ class Subject:
         Which unit each picture shows, where it shows one.
     chosen : Chosen or None
         The input that the objective is about.
+    rectified : bool
+        Whether activations behind the non-linearity are meant.
     """
 
     objective: Objective
@@ -55,6 +59,7 @@ class Subject:
     layer: Layer | None = None
     units: range = range(0)
     chosen: Chosen | None = None
+    rectified: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +110,10 @@ def ask(model: Model) -> Request:
     preset = mx.PRESETS[manner]
     st.caption(preset.source + ".")
     subject = _subject(model, PLACE if kind == UNIT and preset.place else kind)
-    rectified = subject.layer is not None and _behind(model, subject.layer)
-    many = kind == ALL
+    many = kind in (RANGE, ALL)
     steps = st.select_slider(
-        "Steps", STEPS, 64 if many else 128, key=f"steps{'-all' * many}", bind="query-params",
+        "Steps", STEPS, 64 if many else preset.steps, bind="query-params",
+        key="steps-all" if many else f"steps-{slug(manner)}",
     )  # fmt: skip
     size = _size(model, many)
     seed = st.number_input(
@@ -130,7 +135,7 @@ def ask(model: Model) -> Request:
         "settings": settings,
         "start": begin if chosen is None else model.preprocess(chosen.item),
         "minimize": towards == "Minimum",
-        "rectified": rectified,
+        "rectified": subject.rectified,
     }
     told = {**arguments, "start": begin if chosen is None else chosen.key}
     return Request(
@@ -146,42 +151,50 @@ def _subject(model: Model, kind: str) -> Subject:
         words = f"“{class_labels(model.classes)[target]}”"
         return Subject(mx.classes(model, target), words, (target,))
     layer = choose_layer(model, lambda layer: layer.channels > 1, "units", depth=0.7)
+    behind = _behind(model, layer)
+    return replace(_of_layer(model, kind, layer, behind), layer=layer, rectified=behind)
+
+
+def _of_layer(model: Model, kind: str, layer: Layer, behind: bool) -> Subject:
     name, whole = layer.name, range(layer.channels)
     if kind == ALL:
         words = f"the {layer.channels:,} units of {name}"
-        return Subject(mx.units(model, name), words, (name,), layer, whole)
+        return Subject(mx.units(model, name), words, (name,), units=whole)
+    if kind == RANGE:
+        units = _range(layer, min(8, layer.channels))
+        words = f"units {units[0]} to {units[-1]} of {name}"
+        return Subject(mx.units(model, name, units), words, (name, units), units=units)
     if kind == GROUP:
-        units = _range(layer)
+        units = _range(layer, layer.channels)
         which = "all units" if units == whole else f"units {units[0]} to {units[-1]}"
         words = f"{which} of {name} together"
-        return Subject(mx.group(model, name, units), words, (name, units), layer)
+        return Subject(mx.group(model, name, units), words, (name, units))
     if kind == DREAM:
-        return Subject(mx.energy(model, name), f"{name} as a whole", (name,), layer)
+        return Subject(mx.energy(model, name), f"{name} as a whole", (name,))
     if kind == LIKENESS:
         chosen = excerpt(model, choose_input(model.modality))
-        maps = feature_maps(model, model.preprocess(chosen.item), name)[name]
+        maps = feature_maps(model, model.preprocess(chosen.item), name, behind)[name]
         objective = mx.direction(model, name, maps.flatten(1).mean(1))
         words = f"{name} in the direction of your input"
-        return Subject(objective, words, (name, chosen.key), layer, chosen=chosen)
+        return Subject(objective, words, (name, chosen.key), chosen=chosen)
     unit = choose_unit(layer)
     units, words = range(unit, unit + 1), f"unit {unit} of {name}"
     if kind == PLACE:
         place = _place()
         objective = mx.neurons(model, name, unit, *place)
-        return Subject(objective, f"one place of {words}", (name, unit, place), layer, units)
+        return Subject(objective, f"one place of {words}", (name, unit, place), units=units)
     if kind == SEVERAL:
         count = st.slider("Pictures", 2, 8, 4, key="pictures", bind="query-params")
         apart = DIVERSITY * mx.diversity(model, name)
         objective = mx.repeated(mx.units(model, name, unit), count) + apart
-        return Subject(objective, words, (name, unit, count), layer, units)
-    return Subject(mx.units(model, name, unit), words, (name, unit), layer, units)
+        return Subject(objective, words, (name, unit, count), units=units)
+    return Subject(mx.units(model, name, unit), words, (name, unit), units=units)
 
 
-def _range(layer: Layer) -> range:
+def _range(layer: Layer, usual: int) -> range:
     last = layer.channels - 1
     low, high = st.slider(
-        "Units", 0, last, (0, last), key=f"group-{last}", bind="query-params",
-        help="Drawn together in one picture.",
+        "Units", 0, last, (0, usual - 1), key=f"units-{usual}-{last}", bind="query-params",
     )  # fmt: skip
     return range(low, high + 1)
 
@@ -211,9 +224,10 @@ def _size(model: Model, many: bool) -> int:
     if model.modality == "audio":
         return 128  # not used: a spectrogram has the network's own size
     own = max(model.input_shape[1:])
-    usual = max(size for size in SIZES if size <= max(SIZES[0], min(own, 48 if many else 128)))
+    offered = [size for size in SIZES if not many or size <= LARGEST_OF_MANY]
+    usual = max(size for size in offered if size <= max(SIZES[0], min(own, 48 if many else 128)))
     return int(
-        st.select_slider("Size (pixels)", SIZES, usual, key=f"size-{usual}", bind="query-params")
+        st.select_slider("Size (pixels)", offered, usual, key=f"size-{usual}", bind="query-params")
     )
 
 

@@ -34,7 +34,7 @@ def wait_for_other(page: Page, source: str | None) -> str:
 
 def test_a_picture_forms_is_cancelled_and_keeps_what_it_came_to(server, visitor):
     page = visitor()
-    page.goto(f"{server.url}/maximize?steps=2048&layer=stages.2.0.conv2&unit=5")
+    page.goto(f"{server.url}/maximize?steps-lucid=2048&layer=stages.2.0.conv2&unit=5")
     seen = [wait_for_other(page, None)]
     began = time.monotonic()
     for _ in range(3):
@@ -53,7 +53,7 @@ def test_a_picture_forms_is_cancelled_and_keeps_what_it_came_to(server, visitor)
 
 def test_a_finished_picture_is_played_back_and_downloaded(server, visitor):
     page = visitor()
-    page.goto(f"{server.url}/maximize?steps=32&layer=stages.1.0.conv2&unit=2")
+    page.goto(f"{server.url}/maximize?steps-lucid=32&layer=stages.1.0.conv2&unit=2")
     expect(page.get_by_text("of the picture itself it was")).to_be_visible()
     settled(page)
     for name, check in (("PNG", "PNG"), ("WebP", "WEBP"), ("GIF", "GIF")):
@@ -93,7 +93,7 @@ def test_the_sheet_of_a_layer_fills_and_a_tile_is_chosen(server, visitor):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_runs_over_the_edge(server, visitor, width):
     page = visitor(width)
-    page.goto(f"{server.url}/maximize?steps=16&layer=stem.0")
+    page.goto(f"{server.url}/maximize?steps-lucid=16&layer=stem.0")
     expect(page.get_by_text("of the picture itself it was")).to_be_visible()
     settled(page)
     assert page.evaluate(

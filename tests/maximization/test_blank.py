@@ -84,6 +84,73 @@ def test_a_retry_is_counted_in_the_work_to_do():
     assert dones == sorted(dones)
 
 
+def test_pictures_of_a_dead_unit_that_belong_together_are_drawn_again_too():
+    model = with_bias([0.5, -0.3, -1.0], zero=2)
+    pair = mx.repeated(mx.units(model, "1", 1), 2)
+    found = cv.run(
+        cv.maximize(model, steps=80, size=24, objective=pair, settings=STILL, start="gray")
+    )
+    assert found.notes[0].startswith("rescued")
+    assert (found.end_activation > 0).all()
+
+
+def test_without_relus_another_seed_is_tried_and_said():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 2, 3)
+    conv.weight.data[1] = 0.0
+    model = cv.from_module(
+        nn.Sequential(conv, nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), (3, 24, 24)
+    )
+    job = cv.maximize(model, "0", None, 5, 24, settings=STILL)
+    totals = {progress.total for progress in job}
+    assert max(totals) == 3 * 5  # both, then the dead one once more
+    assert job.result.notes == ("", "blank: nothing was found that drives it")
+
+
+def test_a_run_that_is_cancelled_in_a_retry_calls_nothing_blank():
+    model = with_bias([-1.0], zero=0)
+    job = cv.maximize(model, "1", None, 5, 24, settings=STILL)
+    for _ in range(7):
+        preview = next(job).preview
+    job.close()
+    assert not preview.done.any()
+    assert not preview.blank.any()
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        nn.ReLU(),
+        nn.ReLU6(),
+        nn.Hardtanh(0.0, 2.0),
+        nn.Hardtanh(-1.0, 1.0),
+        lambda x: torch.clamp(x, min=0.0),
+        lambda x: torch.clamp_min(x, -1.0),
+        lambda x: torch.clamp(x, 0.0, 0.5),
+        nn.GELU(),
+    ],
+)
+def test_every_cut_keeps_its_own_gradient(cut):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3)
+
+        def forward(self, x):
+            return self.second(cut(8 * self.first(x))).mean((2, 3))
+
+    torch.manual_seed(0)
+    model = cv.from_module(Net(), (3, 24, 24))
+    x = torch.randn(2, 3, 24, 24, generator=torch.manual_seed(1)).requires_grad_()
+    probe = Probe(model, ["second"], (3, 24, 24))
+    assert probe.followed
+    plain, waking = (
+        torch.autograd.grad(-probe(x, *how)["second"].sum(), x)[0]
+        for how in ((), (through_dead_relus,))
+    )
+    torch.testing.assert_close(plain, waking)
+
+
 def test_gradients_are_the_network_s_own_while_anything_passes():
     model = with_bias([0.3, -0.2, 0.1, 0.0])
     x = torch.randn(2, 3, 24, 24, generator=torch.manual_seed(1)).requires_grad_()

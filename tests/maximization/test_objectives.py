@@ -35,7 +35,7 @@ def test_each_objective_by_hand(model, maps):
         mx.units(model, "2", [4, 0, 11]): [values[n, u].mean() for n, u in enumerate((4, 0, 11))],
         mx.units(model, "2", 7): values[:, 7].mean((1, 2)),
         mx.neurons(model, "2", [4, 0, 11]): [values[n, u, 2, 3] for n, u in enumerate((4, 0, 11))],
-        mx.neurons(model, "2", 3, 4, 99): values[:, 3, 4, 5],
+        mx.neurons(model, "2", 3, 4, 5): values[:, 3, 4, 5],
         mx.group(model, "2"): values.mean((1, 2, 3)),
         mx.group(model, "2", range(2, 5)): values[:, 2:5].mean((1, 2, 3)),
         mx.energy(model, "2"): values.square().mean((1, 2, 3)),
@@ -64,7 +64,9 @@ def test_the_map_shown_is_the_one_that_is_scored(model, maps):
 def test_likeness_to_the_others_counts_against_a_picture(model):
     alike = torch.randn(1, 12, 4, 4).repeat(3, 1, 1, 1)
     alike[2] = torch.randn(12, 4, 4) * torch.linspace(0, 3, 12)[:, None, None]
-    score = mx.diversity(model, "2").score({"2": alike}, PICTURES)
+    apart = 2 * mx.diversity(model, "2")
+    assert not apart.score({"2": alike}, PICTURES).any()
+    score = apart.penalty({"2": alike}, PICTURES) / 2
     grams = torch.einsum("nahw,nbhw->nab", alike, alike).flatten(1)
     cosine = torch.nn.functional.cosine_similarity(grams[0], grams[2], dim=0)
     torch.testing.assert_close(score[0], -(1 + cosine) / 2)
@@ -107,6 +109,8 @@ def test_what_is_not_there_gets_a_sentence(model):
         lambda: mx.neurons(model, "2", 1, -1, 0),
         lambda: mx.direction(model, "2", torch.zeros(12)),
         lambda: mx.direction(model, "2", torch.ones(3)),
+        lambda: mx.neurons(model, "2", 1, None, 3),
+        lambda: mx.classes(model, []),
         lambda: mx.classes(model, 5),
         lambda: mx.classes(model, "a unicorn"),
         lambda: mx.group(model, "2", [12]),

@@ -9,7 +9,9 @@ import torch
 import cnnvis_core as cv
 from cnnvis_core import maximization as mx
 from cnnvis_core.inputs.samples import samples
+from cnnvis_core.maximization import climb
 from cnnvis_core.maximization.levels import levels_of, sound_levels
+from cnnvis_core.maximization.transforms import look
 from tests.support import small_network, sound_model
 
 needs_samples = pytest.mark.skipif(not samples("audio"), reason="no audio samples in assets")
@@ -68,10 +70,22 @@ def test_a_class_s_picture_is_heard_as_the_class(soundnet):
     assert heard == targets
 
 
-def test_a_sound_is_shifted_in_time_and_hardly_in_pitch():
+def test_a_sound_is_shifted_in_time_and_hardly_in_pitch(monkeypatch):
+    views, extents = [], []
+
+    def watched(images, view, extent, *rest):
+        views.append(view)
+        extents.append(extent)
+        return look(images, view, extent, *rest)
+
+    monkeypatch.setattr(climb, "look", watched)
     model = sound_model(small_network(1))
-    found = cv.run(cv.maximize(model, steps=4, objective=mx.classes(model, 1)))
+    found = cv.run(cv.maximize(model, steps=40, objective=mx.classes(model, 1)))
     assert found.images.shape == (1, 1, 16, 63)
+    assert set(extents) == {(16, 63)}
+    assert all(view.scale == 1 and view.degrees == 0 for view in views)
+    assert 0.5 < max(abs(view.down) for view in views) <= 1
+    assert 2 < max(abs(view.right) for view in views) <= mx.Transforms().jitter
 
 
 def test_pictures_cannot_be_heard():

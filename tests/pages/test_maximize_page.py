@@ -9,7 +9,7 @@ from cnnvis_core.inputs.samples import samples
 from tests.pages.test_pages import captions, open_page, picture_file
 from tests.pages.test_unit_pages import subheaders
 
-QUICK = {"steps": "16", "steps-all": "16", "layer": "stem.0", "non-linearity": "Before"}
+QUICK = {"steps-lucid": "16", "steps-all": "16", "layer": "stem.0", "non-linearity": "Before"}
 
 
 def shown(app) -> str:
@@ -19,7 +19,7 @@ def shown(app) -> str:
 
 
 def test_a_visitor_meets_a_texture_first():
-    app = open_page("maximize", steps="16")
+    app = open_page("maximize", **{"steps-lucid": "16"})
     assert "What drives unit 0 of stages.2" in shown(app)
     assert "the network's own unit" in captions(app)
 
@@ -47,6 +47,7 @@ def test_a_unit_is_drawn_at_once_with_its_matrix_and_frames():
         ("The layer's energy (deep dream)", "stem.0 as a whole"),
         ("What the layer makes of your input", "in the direction of your input"),
         ("All units of a layer", "32 of 32 pictures are finished"),
+        ("Several units", "8 of 8 pictures are finished"),
     ],
 )
 def test_everything_that_can_be_drawn_is(draw, said):
@@ -65,12 +66,11 @@ def test_a_manner_brings_its_own_parameters_and_each_can_be_changed():
     app = open_page("maximize", **QUICK)
     assert app.number_input(key="rate-lucid").value == pytest.approx(0.05)
     app.selectbox(key="manner").set_value("Erhan 2009").run()
-    assert app.selectbox(key="parameterisation-erhan").value == "pixels"
+    assert app.selectbox(key="parameterisation-erhan").value == "Pixels"
     assert app.number_input(key="norm-erhan").value == pytest.approx(12.0)
-    before = app.markdown
+    before = shown(app)
     app.number_input(key="norm-erhan").set_value(3.0).run()
-    assert "Map at the end" in shown(app)
-    assert before is not app.markdown
+    assert shown(app) != before
     app.selectbox(key="manner").set_value("NeuroVis, pixel").run()
     assert "one place of unit 0" in shown(app)
 
@@ -99,7 +99,7 @@ def test_results_are_kept_while_a_visitor_looks_around():
 
 def test_nonsense_in_a_link_opens_the_page_all_the_same():
     app = open_page(
-        "maximize", draw="A unicorn", manner="Crayons", steps="7", seed="-3", layer="nowhere",
+        "maximize", draw="A unicorn", manner="Crayons", seed="-3", layer="nowhere",
         unit="900",
     )  # fmt: skip
     assert "What drives unit 0 of" in shown(app)
