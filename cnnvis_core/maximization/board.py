@@ -13,6 +13,7 @@ from cnnvis_core.errors import InputError
 from cnnvis_core.maximization.objectives import Objective
 from cnnvis_core.maximization.result import LEAST_CONTRAST, Maximization, is_blank
 
+WOKEN = "rescued: the gradient was let through dead ReLUs"
 BLANK = "blank: nothing was found that drives it"
 FLAT = "blank: what drives it most is even gray, black or white"
 MOST_FRAME_BYTES = 256 * 2**20
@@ -79,6 +80,7 @@ class Board:
         self.blank = np.zeros(count, np.bool_)
         self.notes = [""] * count
         self._started: set[int] = set()
+        self.woken: set[int] = set()  # pictures whose gradient had to be let through dead ReLUs
 
     def note(
         self,
@@ -125,7 +127,7 @@ class Board:
         )  # fmt: skip
         for number, empty in zip(chosen, blank, strict=True):
             self.blank[number] = empty
-            self.notes[number] = note
+            self.notes[number] = note or (WOKEN if number in self.woken else "")
         return [number for number, empty in zip(chosen, blank, strict=True) if empty]
 
     def finish(self, numbers: Iterable[int]) -> None:

@@ -19,7 +19,7 @@ from cnnvis_core.maximization.parameterisation import (
     parameterise,
     total_variation,
 )
-from cnnvis_core.maximization.rescue import through_all_relus, through_dead_relus
+from cnnvis_core.maximization.rescue import NAMES, through_all_relus, through_dead_relus
 from cnnvis_core.maximization.settings import Settings
 from cnnvis_core.maximization.transforms import View, look
 from cnnvis_core.models.graph import UntraceableError, compute
@@ -53,13 +53,13 @@ class Attempt:
         What to say of them.
     seed : int
         Added to the run's.
-    waking : bool
-        Whether gradients are let through dead ReLUs.
+    awake : bool
+        Whether silent places are pushed up in the first half, whatever passes elsewhere.
     """
 
     note: str = ""
     seed: int = 0
-    waking: bool = False
+    awake: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,12 +159,15 @@ def climb(
         shown = look(images, view, eye.extent, eye.pad, empty)
         return probes[eye].maps(run.levels.to_input(shown), computation)
 
+    waking = bool(shaken.probe.operations & NAMES)
+    stuck: set[int] = set()  # pictures that had no gradient at some step
+
     def computation(number: int) -> Computation:
-        # Behind a ReLU most units are silent at first, as a rule and not by misfortune.
-        if not shaken.probe.followed or not (attempt.waking or run.rectified):
+        if not waking:
             return compute
-        everywhere = attempt.waking and number < run.steps // 2
-        return through_all_relus if everywhere else through_dead_relus
+        if attempt.awake and number < run.steps // 2:
+            return through_all_relus
+        return through_dead_relus if stuck else compute
 
     def judge() -> None:
         with torch.inference_mode(False), torch.no_grad():
@@ -186,6 +189,8 @@ def climb(
             if settings.l2:
                 loss = loss + settings.l2 * (images - 0.5).flatten(1).square().mean(1).sum()
             gradients = torch.autograd.grad(loss, canvas.parameters)
+        still = sum(gradient.flatten(1).abs().amax(1) for gradient in gradients) == 0
+        stuck.update(numbers[place] for place in torch.nonzero(still).flatten().tolist())
         share = pace(number, run.steps) if settings.anneal else 1.0
         _move(canvas, gradients, adam, settings, share)
         if settings.blur and isinstance(canvas, Pixels) and not number % settings.blur_every:
@@ -195,6 +200,9 @@ def climb(
         board.record(numbers, number, images.detach(), score.detach())
 
     judge()
+    # Behind a ReLU most units are silent at first, as a rule and not by misfortune.
+    if waking and not run.rectified:
+        board.woken = stuck
     for number in range(run.steps):
         step(number)
         if number == run.steps - 1:
