@@ -189,8 +189,9 @@ def climb(
             if settings.l2:
                 loss = loss + settings.l2 * (images - 0.5).flatten(1).square().mean(1).sum()
             gradients = torch.autograd.grad(loss, canvas.parameters)
-        still = sum(gradient.flatten(1).abs().amax(1) for gradient in gradients) == 0
-        stuck.update(numbers[place] for place in torch.nonzero(still).flatten().tolist())
+        moving = torch.stack([part.flatten(1).abs().amax(1) for part in gradients]).amax(0)
+        still = torch.nonzero(moving == 0).flatten().tolist()
+        stuck.update(numbers[place] for place in still)
         share = pace(number, run.steps) if settings.anneal else 1.0
         _move(canvas, gradients, adam, settings, share)
         if settings.blur and isinstance(canvas, Pixels) and not number % settings.blur_every:
