@@ -21,6 +21,7 @@ from cnnvis_core.models import (
     load_checkpoint,
 )
 from cnnvis_core.occlusion import Occlusion, faithfulness, occlude, occluder_for
+from cnnvis_core.orientation import OrientationTuning, rank_orientation
 
 __all__ = [
     "Attribution",
@@ -35,6 +36,7 @@ __all__ = [
     "ModelCard",
     "ModelError",
     "Occlusion",
+    "OrientationTuning",
     "Progress",
     "ReceptiveField",
     "attribute",
@@ -48,6 +50,7 @@ __all__ = [
     "maximize",
     "occlude",
     "occluder_for",
+    "rank_orientation",
     "read_audio",
     "read_image",
     "run",

@@ -35,6 +35,51 @@ def narrowed(graph: Graph, ref: Ref, channels: Sequence[int]) -> Graph | None:
     Graph or None
         None where the value is not made by a convolution, but for non-linearities behind it.
     """
+    made = _made_by(graph, ref)
+    if made is None:
+        return None
+    number, chain = made
+    values = graph.nodes[number].values()
+    weight, bias = values["weight"], values["bias"]
+    if values["groups"] != 1:
+        return None
+    chosen = torch.tensor(channels, device=weight.device)
+    nodes = list(graph.nodes)
+    kept = _with_weights(nodes[number], weight[chosen], None if bias is None else bias[chosen])
+    nodes[number] = _of_width(kept, len(channels))
+    for following in chain:
+        nodes[following] = _of_width(nodes[following], len(channels))
+    return Graph(tuple(nodes), graph.output, graph.calls)
+
+
+def rewired(graph: Graph, ref: Ref, seed: int) -> Graph | None:
+    """The same pass, the weights of each kernel that makes a value shuffled within the kernel.
+
+    Its units keep their weights and lose what these are arranged to; None as for `narrowed`.
+    """
+    made = _made_by(graph, ref)
+    if made is None:
+        return None
+    number, _ = made
+    values = graph.nodes[number].values()
+    weight = values["weight"].flatten(1)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.rand(weight.shape, generator=generator).argsort(1).to(weight.device)
+    shuffled = weight.gather(1, order).view_as(values["weight"])
+    nodes = list(graph.nodes)
+    nodes[number] = _with_weights(nodes[number], shuffled, values["bias"])
+    return Graph(tuple(nodes), graph.output, graph.calls)
+
+
+def _with_weights(node: Node, weight: torch.Tensor, bias: torch.Tensor | None) -> Node:
+    """The same convolution with other kernels."""
+    values = node.values()
+    rest = {k: v for k, v in values.items() if k not in ("input", "weight", "bias")}
+    return with_fields(node, args=(values["input"], weight, bias), kwargs=rest)
+
+
+def _made_by(graph: Graph, ref: Ref) -> tuple[int, list[int]] | None:
+    """The convolution that makes a value, and the non-linearities that stand between."""
     readers = Counter(r.node for node in graph.nodes for r in node.refs())
     chain, number = [], ref.node
     while graph.nodes[number].op is not None and graph.nodes[number].name in _ELEMENTWISE:
@@ -47,17 +92,9 @@ def narrowed(graph: Graph, ref: Ref, channels: Sequence[int]) -> Graph | None:
     if node.op is None or node.name != "conv2d":
         return None
     values = node.values()
-    weight, bias = values["weight"], values["bias"]
-    if values["groups"] != 1 or not isinstance(weight, torch.Tensor) or isinstance(bias, Ref):
+    if not isinstance(values["weight"], torch.Tensor) or isinstance(values["bias"], Ref):
         return None
-    chosen = torch.tensor(channels, device=weight.device)
-    rest = {k: v for k, v in values.items() if k not in ("input", "weight", "bias")}
-    nodes = list(graph.nodes)
-    kept = (values["input"], weight[chosen], None if bias is None else bias[chosen])
-    nodes[number] = _of_width(with_fields(node, args=kept, kwargs=rest), len(channels))
-    for following in chain:
-        nodes[following] = _of_width(nodes[following], len(channels))
-    return Graph(tuple(nodes), graph.output, graph.calls)
+    return number, chain
 
 
 def _of_width(node: Node, units: int) -> Node:

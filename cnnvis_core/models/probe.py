@@ -15,7 +15,7 @@ from cnnvis_core.errors import ModelError
 from cnnvis_core.models.geometry import first_tensor
 from cnnvis_core.models.graph import Call, Graph, Ref, UntraceableError, compute
 from cnnvis_core.models.model import Layer, Model
-from cnnvis_core.models.narrow import narrowed
+from cnnvis_core.models.narrow import narrowed, rewired
 from cnnvis_core.models.replay import Computation, activation_behind, last_readers, replay
 from cnnvis_core.models.simplify import simplify
 
@@ -112,6 +112,21 @@ class Probe:
                 narrow._graph = graph
                 narrow._units[name] = torch.tensor(units, device=self.model.device)
         return narrow
+
+    def rewired(self, seed: int) -> Probe | None:
+        """A probe of one layer whose kernels have their weights shuffled, each within itself.
+
+        None where no convolution makes the layer's value.
+        """
+        ref = next(iter(self._refs.values()), None)
+        if self._graph is None or ref is None or len(self._refs) != 1:
+            return None
+        graph = rewired(self._graph, ref, seed)
+        if graph is None:
+            return None
+        other = copy.copy(self)
+        other._graph = graph
+        return other
 
     @property
     def operations(self) -> frozenset[str]:
