@@ -44,8 +44,8 @@ from torch.nn import functional as F
 
 import cnnvis_core as cv
 from cnnvis_core.maximization import Settings
-from cnnvis_core.maximization.levels import levels_of
 from cnnvis_core.maximization.transforms import Transforms, look
+from cnnvis_core.models.levels import levels_of
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.probe import Probe
 

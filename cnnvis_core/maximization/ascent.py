@@ -15,13 +15,13 @@ from cnnvis_core.jobs import Job, Step
 from cnnvis_core.maximization import objectives
 from cnnvis_core.maximization.board import Board
 from cnnvis_core.maximization.climb import Attempt, Run, climb, eye_of
-from cnnvis_core.maximization.levels import Levels, levels_of
 from cnnvis_core.maximization.objectives import Objective
 from cnnvis_core.maximization.parameterisation import Start
 from cnnvis_core.maximization.rescue import NAMES
 from cnnvis_core.maximization.result import LEAST_CONTRAST, Maximization
 from cnnvis_core.maximization.settings import LARGEST, MOST_STEPS, SMALLEST, Settings
 from cnnvis_core.maximization.transforms import Transforms
+from cnnvis_core.models.levels import Levels, levels_of
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.probe import ANSWER, has_activation
 

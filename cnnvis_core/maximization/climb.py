@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 
 from cnnvis_core.maximization.board import Board
-from cnnvis_core.maximization.levels import Levels
 from cnnvis_core.maximization.objectives import Objective
 from cnnvis_core.maximization.parameterisation import (
     Parameterisation,
@@ -23,6 +22,7 @@ from cnnvis_core.maximization.rescue import NAMES, through_all_relus, through_de
 from cnnvis_core.maximization.settings import Settings
 from cnnvis_core.maximization.transforms import View, look
 from cnnvis_core.models.graph import UntraceableError, compute
+from cnnvis_core.models.levels import Levels
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.probe import Probe
 from cnnvis_core.models.replay import Computation

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cnnvis_core.errors import ModelError
 from cnnvis_core.inputs.clip import Clip
-from cnnvis_core.maximization.levels import sound_levels
+from cnnvis_core.models.levels import sound_levels
 from cnnvis_core.models.logmel import LogMel, mel_matrix
 from cnnvis_core.models.model import Model
 

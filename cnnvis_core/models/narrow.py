@@ -52,25 +52,6 @@ def narrowed(graph: Graph, ref: Ref, channels: Sequence[int]) -> Graph | None:
     return Graph(tuple(nodes), graph.output, graph.calls)
 
 
-def rewired(graph: Graph, ref: Ref, seed: int) -> Graph | None:
-    """The same pass, the weights of each kernel that makes a value shuffled within the kernel.
-
-    Its units keep their weights and lose what these are arranged to; None as for `narrowed`.
-    """
-    made = _made_by(graph, ref)
-    if made is None:
-        return None
-    number, _ = made
-    values = graph.nodes[number].values()
-    weight = values["weight"].flatten(1)
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.rand(weight.shape, generator=generator).argsort(1).to(weight.device)
-    shuffled = weight.gather(1, order).view_as(values["weight"])
-    nodes = list(graph.nodes)
-    nodes[number] = _with_weights(nodes[number], shuffled, values["bias"])
-    return Graph(tuple(nodes), graph.output, graph.calls)
-
-
 def _with_weights(node: Node, weight: torch.Tensor, bias: torch.Tensor | None) -> Node:
     """The same convolution with other kernels."""
     values = node.values()

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,11 +15,13 @@ from cnnvis_core.errors import ModelError
 from cnnvis_core.models.geometry import first_tensor
 from cnnvis_core.models.graph import Call, Graph, Ref, UntraceableError, compute
 from cnnvis_core.models.model import Layer, Model
-from cnnvis_core.models.narrow import narrowed, rewired
+from cnnvis_core.models.narrow import narrowed
 from cnnvis_core.models.replay import Computation, activation_behind, last_readers, replay
+from cnnvis_core.models.shuffled import with_shuffled
 from cnnvis_core.models.simplify import simplify
 
 ANSWER = ""  # in place of a layer's name: the logits
+_CONTROL = "control of "  # before a layer's name: its control units
 
 
 class Probe:
@@ -37,11 +39,14 @@ class Probe:
         Names from ``model.layers``, or `ANSWER`.
     shape : tuple of int
         (C, H, W) of one input.
-    behind : bool
-        Take the value behind the non-linearity that follows each layer, with the normalisation and
-        the sum with a shortcut that stand between; layers that none follows are left out.
+    behind : bool or collection of str
+        Take the value behind the non-linearity that follows each layer, or those named, with the
+        normalisation and the sum with a shortcut that stand between; of these layers those that
+        none follows are left out.
     folded : bool
         Let batch norms become part of convolutions: quicker, and equal but for rounding.
+    control : (int, int), optional
+        Number of control units a layer and seed of their kernels, for `maps_and_control`.
 
     Raises
     ------
@@ -56,37 +61,55 @@ class Probe:
         model: Model,
         layers: Sequence[str],
         shape: tuple[int, ...],
-        behind: bool = False,
+        behind: bool | Collection[str] = False,
         folded: bool = False,
+        control: tuple[int, int] | None = None,
     ) -> None:
         self.model = model
         self.layers = {name: model.layer(name) for name in layers if name != ANSWER}
-        self._answers, self._behind = ANSWER in layers, behind
+        self._answers, self._behind = ANSWER in layers, bool(behind)
         self._graph: Graph | None = None
         self._refs: dict[str, Ref] = {}
+        self._controls: dict[str, Ref] = {}
         self._units: dict[str, torch.Tensor] = {}
+        further = tuple(self.layers) if behind is True else tuple(behind or ())
         try:
-            self._follow(shape, behind, folded)
+            self._follow(shape, further, folded, control)
         except UntraceableError:
             if behind:
                 raise
 
-    def _follow(self, shape: tuple[int, ...], behind: bool, folded: bool) -> None:
+    def _follow(
+        self,
+        shape: tuple[int, ...],
+        behind: Sequence[str],
+        folded: bool,
+        control: tuple[int, int] | None,
+    ) -> None:
         graph = self.model.recording(shape)
         if any(name not in graph.calls for name in self.layers):
             raise UntraceableError("it takes other steps for an input of this size")
-        refs = {name: graph.calls[name].output for name in self.layers}
-        if behind:
-            further = {name: activation_behind(graph, ref) for name, ref in refs.items()}
-            refs = {name: ref for name, ref in further.items() if ref is not None}
+        own = {name: graph.calls[name].output for name in self.layers}
+        heard = {
+            name: activation_behind(graph, ref) if name in behind else ref
+            for name, ref in own.items()
+        }
+        refs = {name: ref for name, ref in heard.items() if ref is not None}
+        controls: dict[str, Ref] = {}
+        if control is not None:
+            pairs = {name: (own[name], ref) for name, ref in refs.items()}
+            graph, controls = with_shuffled(graph, pairs, *control)
+            refs = {name: call.output for name, call in graph.calls.items()}
         if self._answers:
             refs[ANSWER] = graph.output
         if folded and refs:
-            last = max(refs.values(), key=lambda ref: ref.node)
+            last = max((*refs.values(), *controls.values()), key=lambda ref: ref.node)
             calls = {name: Call((), ref) for name, ref in refs.items()}
+            calls |= {_CONTROL + name: Call((), ref) for name, ref in controls.items()}
             graph = simplify(Graph(graph.nodes[: last.node + 1], last, calls), tuple(calls))
-            refs = {name: call.output for name, call in graph.calls.items()}
-        self._graph, self._refs = graph, refs
+            refs = {name: graph.calls[name].output for name in refs}
+            controls = {name: graph.calls[_CONTROL + name].output for name in controls}
+        self._graph, self._refs, self._controls = graph, refs, controls
 
     def of_units(self, channels: Mapping[str, Sequence[int]]) -> Probe:
         """A probe that gives the same maps, but of some layers some units only; others read 0.
@@ -112,21 +135,6 @@ class Probe:
                 narrow._graph = graph
                 narrow._units[name] = torch.tensor(units, device=self.model.device)
         return narrow
-
-    def rewired(self, seed: int) -> Probe | None:
-        """A probe of one layer whose kernels have their weights shuffled, each within itself.
-
-        None where no convolution makes the layer's value.
-        """
-        ref = next(iter(self._refs.values()), None)
-        if self._graph is None or ref is None or len(self._refs) != 1:
-            return None
-        graph = rewired(self._graph, ref, seed)
-        if graph is None:
-            return None
-        other = copy.copy(self)
-        other._graph = graph
-        return other
 
     @property
     def operations(self) -> frozenset[str]:
@@ -199,6 +207,21 @@ class Probe:
                 maps = whole.index_copy(1, units, maps)
             found[name] = maps
         return found
+
+    def maps_and_control(
+        self, x: torch.Tensor
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """The same, and the maps (N, control units, h, w) of control units; see `with_shuffled`.
+
+        Layers without control units are left out of the second, as are all where the pass is not
+        followed.
+        """
+        if not self._controls or self._graph is None:
+            return self.maps(x), {}
+        wanted = {*self._refs.values(), *self._controls.values()}
+        found = replay(self._graph, x, wanted)
+        own = {name: as_maps(found[ref], self.layers[name]) for name, ref in self._refs.items()}
+        return own, {name: found[ref].float() for name, ref in self._controls.items()}
 
     def _listen(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run the whole module, with hooks that see this thread's pass alone."""

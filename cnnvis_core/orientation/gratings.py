@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from cnnvis_core.errors import InputError
+from cnnvis_core.models.levels import levels_of
+from cnnvis_core.models.model import Model
 
 Colour = Literal["luminance", "red-green", "blue-yellow"]
 # Directions in red, green and blue; those of colour leave their sum as it is.
@@ -95,22 +97,66 @@ class Gratings:
         colour : {"luminance", "red-green", "blue-yellow"}
             Along which direction the stripes differ.
         """
-        which = np.array(cells).reshape(-1, 3)
-        angle = np.radians(np.array(self.orientations_deg)[which[:, 0]])[:, None, None]
-        frequency = np.array(self.frequencies)[which[:, 1]][:, None, None]
-        phase = 2 * np.pi * which[:, 2][:, None, None] / self.phases
-        # Rows run downwards, angles upwards; phases are counted in the middle of the picture.
-        rows, cols = (np.arange(n) - n // 2 for n in extent)
-        across = cols[None, None] * np.sin(angle) + rows[None, :, None] * np.cos(angle)
-        wave = np.cos(2 * np.pi * frequency * across + phase)
-        if self.diameter is not None:
-            distance = np.hypot(rows[:, None], cols[None])
-            wave = wave * np.clip((self.diameter / 2 + 1 - distance) / 2, 0, 1)
-        along = np.array(COLOURS[colour] if channels == 3 else (1.0,) * channels)
         if colour != "luminance" and channels != 3:
             raise InputError("Only networks of red, green and blue are shown colours.")
-        pictures = 0.5 + 0.5 * self.contrast * along[None, :, None, None] * wave[:, None]
-        return torch.from_numpy(pictures.astype(np.float32))
+        which = np.array(cells).reshape(-1, 3)
+        angle = np.radians(np.array(self.orientations_deg)[which[:, 0]])[:, None]
+        turns = 2 * np.pi * np.array(self.frequencies)[which[:, 1]][:, None]
+        phase = 2 * np.pi * which[:, 2][:, None] / self.phases
+        # Rows run downwards, angles upwards; phases are counted in the middle of the picture.
+        rows, cols = (np.arange(n) - n // 2 for n in extent)
+        along_rows = np.exp(1j * turns * np.cos(angle) * rows).astype(np.complex64)
+        along_cols = np.exp(1j * (turns * np.sin(angle) * cols + phase)).astype(np.complex64)
+        # cos(a + b) as products of a row and a column, of which there are fewer than of pixels.
+        wave = along_rows.real[:, :, None] * along_cols.real[:, None]
+        wave -= along_rows.imag[:, :, None] * along_cols.imag[:, None]
+        if self.diameter is not None:
+            distance = np.hypot(rows[:, None], cols[None])
+            wave *= np.clip((self.diameter / 2 + 1 - distance) / 2, 0, 1).astype(np.float32)
+        wave *= 0.5 * self.contrast
+        direction = COLOURS[colour] if channels == 3 else (1.0,) * channels
+        pictures = torch.empty(len(wave), channels, *extent)
+        for channel, part in enumerate(direction):
+            torch.add(
+                torch.tensor(0.5), torch.from_numpy(wave), alpha=part, out=pictures[:, channel]
+            )
+        return pictures
+
+
+@dataclass(frozen=True, eq=False)
+class GratingStimuli:
+    """Gratings as what a network takes; see `Stimuli`.
+
+    Attributes
+    ----------
+    model : Model
+        That they are shown to.
+    gratings : Gratings
+        Which ones.
+    colour : {"luminance", "red-green", "blue-yellow"}
+        Of the stripes.
+    """
+
+    model: Model
+    gratings: Gratings
+    colour: Colour = "luminance"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Orientations, frequencies, phases."""
+        shown = self.gratings
+        return len(shown.orientations_deg), len(shown.frequencies), shown.phases
+
+    def inputs(self, cells: Sequence[tuple[int, int, int]]) -> torch.Tensor:
+        """Gratings (N, C, H, W), normalised."""
+        channels, height, width = self.model.input_shape
+        pictures = self.gratings.draw((height, width), channels, cells, self.colour)
+        return levels_of(self.model).to_input(pictures.to(self.model.device))
+
+    def blank(self) -> torch.Tensor:
+        """Even gray (1, C, H, W), normalised."""
+        gray = torch.full((1, *self.model.input_shape), 0.5, device=self.model.device)
+        return levels_of(self.model).to_input(gray)
 
 
 def usual_gratings(

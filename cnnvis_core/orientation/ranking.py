@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.jobs import Job, Step
 from cnnvis_core.models.model import Layer, Model
-from cnnvis_core.models.probe import Probe, has_activation
+from cnnvis_core.models.probe import Probe
 from cnnvis_core.orientation import tuning
-from cnnvis_core.orientation.gratings import Gratings, usual_gratings
-from cnnvis_core.orientation.responses import Responses, show
+from cnnvis_core.orientation.curves import SILENT, beyond_chance, curves, in_one
+from cnnvis_core.orientation.gratings import Colour, Gratings, GratingStimuli, usual_gratings
+from cnnvis_core.orientation.responses import Place, Responses, listener, rounds, show
 
-Place = Literal["middle", "mean"]
-CHANCE = 0.05  # share of rewired units that would be called selective
+FEW_ANGLES = 12  # are enough for control units and for colours
+CHROMATIC: tuple[Colour, ...] = ("red-green", "blue-yellow")
+
+Order = Literal["angle", "selectivity", "frequency", "bandwidth", "modulation"]
+ORDERS: tuple[Order, ...] = ("angle", "selectivity", "frequency", "bandwidth", "modulation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,23 +35,30 @@ class LayerTuning:
     table : DataFrame
         A row a unit, in the order of the units: ``unit``; ``preferred_deg``, angle of the stripes
         in [0, 180), counter-clockwise from horizontal; ``selectivity``, 1 - circular variance in
-        [0, 1]; ``selective``, whether it exceeds what 95 % of the layer's units reach with their
+        [0, 1]; ``selective``, whether it exceeds what 95 % of the layer's kernels reach with their
         weights shuffled (missing where the layer has none of its own); ``orthogonal_to_preferred``;
         ``half_width_deg``; ``preferred_frequency`` in cycles a pixel and
         ``preferred_cycles_per_field`` in cycles a receptive field; ``modulation``, F1/F0;
-        ``peak_response``; ``responds``. What responds to nothing has no angle.
+        ``peak_response``; ``responds``; and ``colour_ratio``, peak response to gratings of colour
+        over that to those of brightness (E. N. Johnson et al., Nat. Neurosci. 2001: above 2 a cell
+        prefers colour, below 0.5 brightness), where colours were shown. What responds to no
+        brightness has no angle.
     curves : ndarray (units, orientations)
         Responses at the best frequency.
     frequency_curves : ndarray (units, frequencies)
         Responses at the best orientation.
     orientations_deg : tuple of float
         Those that were shown.
+    best, worst : ndarray of int (units, 2)
+        Indices into these and into the frequencies, of the strongest and the weakest response.
     """
 
     table: pd.DataFrame
     curves: NDArray[np.float64]
     frequency_curves: NDArray[np.float64]
     orientations_deg: tuple[float, ...]
+    best: NDArray[np.intp]
+    worst: NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +79,7 @@ class OrientationTuning:
     @property
     def table(self) -> pd.DataFrame:
         """The table of the only layer, or of all with a column ``layer``."""
-        if len(self.layers) == 1:
-            return next(iter(self.layers.values())).table
-        parts = [found.table.assign(layer=name) for name, found in self.layers.items()]
-        return pd.concat(parts, ignore_index=True)
+        return in_one({name: found.table for name, found in self.layers.items()})
 
 
 def rank_orientation(
@@ -81,13 +89,12 @@ def rank_orientation(
     place: Place = "middle",
     rectified: bool = True,
     control: bool = True,
+    colours: bool = False,
     seed: int = 0,
 ) -> Job[OrientationTuning, OrientationTuning]:
     """Measure the orientation tuning of every unit of some layers by sinusoidal gratings.
 
-    A unit's response is the part of its activation that carries most of the tuning: the mean over
-    the phases above that to even gray (F0), or the amplitude of the first harmonic (F1), as for
-    complex and simple cells (Skottun et al. 1991). Indices: see `tuning`.
+    The indices and their papers: see the functions of `tuning` and `curves`.
 
     Parameters
     ----------
@@ -103,8 +110,9 @@ def rank_orientation(
     rectified : bool
         Listen behind the non-linearity that follows a layer, if one does.
     control : bool
-        Also measure each layer with the weights of its kernels shuffled, which takes as long again,
-        to tell selectivity from chance.
+        Also listen to control units with shuffled kernels, to tell selectivity from chance.
+    colours : bool
+        Also show red-green and blue-yellow gratings, every third orientation or so.
     seed : int
         Of the shuffling.
 
@@ -116,147 +124,174 @@ def rank_orientation(
     Raises
     ------
     InputError
-        If the place is another one.
+        If the place is another one, or colours are asked for where there are none.
     ModelError
         If there is no such layer, or the model is none for pictures.
     """
-    names = [layer] if isinstance(layer, str) else list(layer)
-    if not names:
-        raise InputError("Name at least one layer.")
-    layers = {name: model.layer(name) for name in names}
     if model.modality != "image":
-        raise ModelError(f"{model.card.title} hears; gratings are for networks that see.")
-    if place not in ("middle", "mean"):
-        raise InputError(f"The place is 'middle' or 'mean', not {place!r}.")
-    extent = model.input_shape[1], model.input_shape[2]
-    shown = gratings or usual_gratings(min(extent))
-    behind = {name for name in names if rectified and has_activation(model, name)}
-    return Job(_rank(model, layers, behind, shown, place, control, seed))
+        raise ModelError(
+            f"{model.card.title} hears; gratings are for networks that see, ripples for those "
+            "that hear."
+        )
+    if colours and model.input_shape[0] != 3:
+        raise InputError(f"{model.card.title} sees no colours.")
+    probe = listener(model, layer, place, rectified, control, seed)
+    shown = gratings or usual_gratings(min(model.input_shape[1:]))
+    return Job(_rank(model, probe, shown, place, colours))
 
 
 def _rank(
     model: Model,
-    layers: dict[str, Layer],
-    behind: set[str],
+    probe: Probe,
     gratings: Gratings,
     place: Place,
-    control: bool,
-    seed: int,
+    colours: bool,
 ) -> Generator[Step[OrientationTuning], None, OrientationTuning]:
-    shape = tuple(model.input_shape)
-    probes = [
-        Probe(model, [name for name in layers if (name in behind) == after], shape, after, True)
-        for after in (False, True)
-        if any((name in behind) == after for name in layers)
-    ]
-    count = len(probes)
-    if control:
-        singles = (Probe(model, [name], shape, name in behind, True) for name in layers)
-        probes += [other for one in singles if (other := one.rewired(seed)) is not None]
-    extent = model.input_shape[1], model.input_shape[2]
+    parts = rounds(len(gratings.orientations_deg))
+    ends = np.cumsum([len(part) for part in parts])
+    few = int(np.argmax(ends >= min(FEW_ANGLES, ends[-1]))) + 1
+    coarse = sorted(index for part in parts[:few] for index in part)
+    each = len(gratings.frequencies) * gratings.phases
+    total = len(gratings) + colours * len(CHROMATIC) * len(coarse) * each
     found: OrientationTuning | None = None
-    angles = -1
-    for done, heard in show(model, probes, gratings, extent):
-        measured = done // (len(gratings.frequencies) * gratings.phases)
-        if measured >= 4 and (measured != angles or done == len(gratings)):
-            angles = measured
-            true = {name: r for part in heard[:count] for name, r in part.items()}
-            chance = {name: r for part in heard[count:] for name, r in part.items()}
-            found = OrientationTuning(
-                {
-                    name: _tuning(layers[name], true[name], chance.get(name), gratings, place)
-                    for name in layers
-                },
-                gratings,
-            )
-        yield Step(done, len(gratings), found)
+    stimuli = GratingStimuli(model, gratings)
+    measured = 0
+    for heard in show(model, probe, stimuli, [i for part in parts for i in part], coarse):
+        # After each round, orientations are equally spaced, as the indices need them.
+        full = int((ends * each <= heard.done).sum())
+        if full > measured:
+            measured = full
+            shown = sorted(index for part in parts[:full] for index in part)
+            layers = {
+                name: _tuning(
+                    probe.layers[name], answers, heard.control.get(name), gratings, place,
+                    (shown, sorted(set(shown) & set(coarse))),
+                )
+                for name, answers in heard.units.items()
+            }  # fmt: skip
+            found = OrientationTuning(layers, gratings)
+        yield Step(heard.done, total, found)
     if found is None:
         raise InputError("Too few gratings were shown.")
+    if colours:
+        found = yield from _with_colours(model, probe, found, place, coarse, total)
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class _Curves:
-    """Responses (units, orientations, frequencies), and the modulation of each."""
+def _with_colours(
+    model: Model,
+    probe: Probe,
+    found: OrientationTuning,
+    place: Place,
+    angles: list[int],
+    total: int,
+) -> Generator[Step[OrientationTuning], None, OrientationTuning]:
+    """Show gratings of colour as well, and add the column ``colour_ratio``."""
+    done, peaks = len(found.gratings), dict.fromkeys(found.layers, np.zeros(1))
+    for colour in CHROMATIC:
+        stimuli = GratingStimuli(model, found.gratings, colour)
+        for heard in show(model, probe, stimuli, angles, ()):
+            yield Step(done + heard.done, total, found)
+        done += heard.done
+        for name, answers in heard.units.items():
+            peaks[name] = np.maximum(peaks[name], curves(answers, place, angles).peak)
+    return replace(
+        found,
+        layers={
+            name: replace(one, table=one.table.assign(colour_ratio=_ratio(peaks[name], one.table)))
+            for name, one in found.layers.items()
+        },
+    )
 
-    response: NDArray[np.float64]
-    modulation: NDArray[np.float64]
-    angles: NDArray[np.float64]
 
-
-def _curves(found: Responses, gratings: Gratings, place: Place) -> _Curves:
-    values = (found.middle if place == "middle" else found.mean).astype(np.float64)
-    blank = found.blank_middle if place == "middle" else found.blank_mean
-    shown = ~np.isnan(values).any((0, 2, 3))
-    mean, first = tuning.harmonics(values[:, shown])
-    mean = mean - blank[:, None, None]
-    # Simple cells follow the stripes as they pass, complex ones answer to them wherever they are.
-    simple = first.max((1, 2)) > mean.max((1, 2))
-    response = np.where(simple[:, None, None], first, mean)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        modulation = np.where(mean > 0, first / mean, np.inf)
-    return _Curves(np.maximum(response, 0), modulation, np.array(gratings.orientations_deg)[shown])
-
-
-def _at_best(
-    curves: _Curves,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[NDArray[np.int64], ...]]:
-    """Curves over orientation and over frequency through each unit's strongest response."""
-    units, _, bands = curves.response.shape
-    best = curves.response.reshape(units, -1).argmax(1)
-    angle, band = best // bands, best % bands
-    each = np.arange(units)
-    return curves.response[each, :, band], curves.response[each, angle], (each, angle, band)
+def _ratio(peak: NDArray[np.float64], table: pd.DataFrame) -> NDArray[np.float64]:
+    """Peak response to colour over that to brightness; NaN for units without any response."""
+    plain = table["peak_response"].to_numpy()
+    audible = peak > SILENT * max(float(plain.max()), float(peak.max()), 1e-30)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.where(table["responds"], peak / plain, np.inf)
+    return np.where(table["responds"] | audible, ratio, np.nan)
 
 
 def _tuning(
     layer: Layer,
-    found: Responses,
-    chance: Responses | None,
+    heard: Responses,
+    control: Responses | None,
     gratings: Gratings,
     place: Place,
+    angle_indices: tuple[list[int], list[int]],
 ) -> LayerTuning:
-    curves = _curves(found, gratings, place)
-    over_angle, over_band, best = _at_best(curves)
-    peak = curves.response[best]
-    responds = peak > tuning.SILENT * max(float(peak.max(initial=0)), 1e-30)
-    angle = tuning.preferred(over_angle, curves.angles)
-    selectivity = tuning.selectivity(over_angle, curves.angles)
+    shown, controlled = angle_indices
+    found = curves(heard, place, shown)
+    angles = np.array(gratings.orientations_deg)
+    over_angle, over_band, peak = found.over_first, found.over_second, found.peak
+    angle = tuning.preferred(over_angle, angles[shown])
     frequency = tuning.peak_place(over_band, np.array(gratings.frequencies))
     field = layer.receptive_field
     table = pd.DataFrame(
         {
             "unit": np.arange(len(peak)),
             "preferred_deg": angle,
-            "selectivity": selectivity,
+            "selectivity": tuning.selectivity(over_angle, angles[shown]),
             "orthogonal_to_preferred": tuning.orthogonal_to_preferred(
-                over_angle, curves.angles, angle
+                over_angle, angles[shown], angle
             ),
-            "half_width_deg": tuning.half_width(over_angle, curves.angles),
+            "half_width_deg": tuning.half_width(over_angle, angles[shown]),
             "preferred_frequency": frequency,
             "preferred_cycles_per_field": frequency * (max(field.size) if field else np.nan),
-            "modulation": curves.modulation[best],
+            "modulation": found.modulation,
             "peak_response": peak,
         }
     )
-    table.loc[~responds, table.columns[1:-1]] = np.nan
-    table["responds"] = responds
-    table.insert(3, "selective", _beyond(table["selectivity"], chance, gratings, place))
-    return LayerTuning(table, over_angle, over_band, tuple(curves.angles.tolist()))
+    table.loc[~found.responds, table.columns[1:-1]] = np.nan
+    table["responds"] = found.responds
+    chance = None if control is None else curves(control, place, controlled)
+    beyond = beyond_chance(
+        table["selectivity"].to_numpy(),
+        chance,
+        lambda of: tuning.selectivity(of.over_first, angles[controlled]),
+    )
+    table.insert(3, "selective", beyond)
+    _, *best = found.best
+    worst = found.response.reshape(len(peak), -1).argmin(1)
+    return LayerTuning(
+        table,
+        over_angle,
+        over_band,
+        tuple(angles[shown].tolist()),
+        np.stack(best, 1),
+        np.stack(np.divmod(worst, found.response.shape[2]), 1),
+    )
 
 
-def _beyond(
-    selectivity: pd.Series, chance: Responses | None, gratings: Gratings, place: Place
-) -> pd.Series:
-    """Whether selectivities exceed what shuffled weights reach by chance; missing without them."""
-    if chance is None:
-        return pd.Series(pd.NA, index=selectivity.index, dtype="boolean")
-    curves = _curves(chance, gratings, place)
-    over_angle, _, best = _at_best(curves)
-    peak = curves.response[best]
-    heard = peak > tuning.SILENT * max(float(peak.max(initial=0)), 1e-30)
-    reached = tuning.selectivity(over_angle, curves.angles)[heard]
-    if not len(reached):
-        return pd.Series(pd.NA, index=selectivity.index, dtype="boolean")
-    limit = float(np.quantile(reached, 1 - CHANCE))
-    return (selectivity > limit).astype("boolean")
+def ranked(table: pd.DataFrame, by: Order, angle_deg: float = 0.0) -> NDArray[np.int64]:
+    """Units in an order, those that it does not apply to last.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of a `LayerTuning`.
+    by : {"angle", "selectivity", "frequency", "bandwidth", "modulation"}
+        Nearest to ``angle_deg`` first; most selective; finest stripes; narrowest curve; most
+        modulated, that is simple, first.
+    angle_deg : float
+        In degrees.
+
+    Raises
+    ------
+    InputError
+        If there is no such order.
+    """
+    if by not in ORDERS:
+        raise InputError(f"Units are ranked by {', '.join(ORDERS)}, not by {by!r}.")
+    if by == "angle":
+        key = tuning.agreement(table["preferred_deg"].to_numpy(), np.array(angle_deg))
+    else:
+        column, sign = {
+            "selectivity": ("selectivity", -1),
+            "frequency": ("preferred_frequency", -1),
+            "bandwidth": ("half_width_deg", 1),
+            "modulation": ("modulation", -1),
+        }[by]
+        key = sign * table[column].to_numpy()
+    return tuning.ascending(key)

@@ -1,115 +1,206 @@
-"""Showing gratings to a network, and what each unit answers."""
+"""Showing stimuli to a network, and what each unit answers."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cnnvis_core.errors import InputError
 from cnnvis_core.models.model import Model
-from cnnvis_core.models.probe import Probe
-from cnnvis_core.orientation.gratings import Colour, Gratings
+from cnnvis_core.models.probe import Probe, has_activation
 
 BATCH_BYTES = 128 * 2**20
 MOST_AT_ONCE = 64
 
+Place = Literal["middle", "mean"]
+PLACES: tuple[Place, ...] = ("middle", "mean")
+CONTROL_UNITS = 39  # so that just the second strongest of them stands for 5 %
+
+Cell = tuple[int, int, int]
+
+
+class Stimuli(Protocol):
+    """Sinusoids of two parameters, such as orientation and frequency, each in several phases."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Values of the first parameter, values of the second, phases a cycle."""
+
+    def inputs(self, cells: Sequence[Cell]) -> torch.Tensor:
+        """What the network takes (N, C, H, W), by the indices of first, second and phase."""
+
+    def blank(self) -> torch.Tensor:
+        """The stimulus (1, C, H, W) without any contrast."""
+
 
 @dataclass(frozen=True, eq=False)
-class Responses:
-    """What the units of a layer answer to gratings.
+class Harmonics:
+    """Responses parted by how they follow the phase.
 
     Attributes
     ----------
-    middle, mean : ndarray (units, orientations, frequencies, phases)
-        In the middle of each unit's map, and the mean of the map; NaN for what was not shown yet.
-    blank_middle, blank_mean : ndarray (units,)
-        The same for even gray.
+    f0 : ndarray (units, first, second)
+        Mean over the phases, in the network's own unit.
+    f1 : ndarray of complex (units, first, second)
+        First harmonic ``2 / P sum R e^(-i phase)``; its size is the amplitude.
+    blank : ndarray (units,)
+        Response to no contrast.
     """
 
-    middle: NDArray[np.float32]
-    mean: NDArray[np.float32]
-    blank_middle: NDArray[np.float32]
-    blank_mean: NDArray[np.float32]
+    f0: NDArray[np.float32]
+    f1: NDArray[np.complex64]
+    blank: NDArray[np.float32]
 
 
-def coarse_to_fine(count: int) -> list[int]:
-    """Indices 0 to count - 1 in such an order that any first few are spread over all."""
-    order: dict[int, None] = {}
-    step = 1 << max(count - 1, 1).bit_length()
-    while step >= 1:
-        order.update(dict.fromkeys(range(0, count, step)))
-        step //= 2
-    return list(order)
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """What the units of a layer answer: in the middle of each map, and as the mean of it."""
+
+    middle: Harmonics
+    mean: Harmonics
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What was heard so far.
+
+    Attributes
+    ----------
+    done : int
+        Stimuli that were shown.
+    units, control : dict
+        Layer -> `Responses`, of the layers' own units and of control units; the same objects at
+        every time, zero where nothing was shown.
+    """
+
+    done: int
+    units: dict[str, Responses]
+    control: dict[str, Responses]
+
+
+def listener(
+    model: Model,
+    layer: str | Sequence[str],
+    place: Place,
+    rectified: bool,
+    control: bool,
+    seed: int,
+) -> Probe:
+    """A probe of some layers, behind their non-linearities if asked for, with control units.
+
+    Raises
+    ------
+    InputError
+        If no layer is named, or the place is another one.
+    ModelError
+        If there is no such layer.
+    """
+    names = [layer] if isinstance(layer, str) else list(layer)
+    if not names:
+        raise InputError("Name at least one layer.")
+    if place not in PLACES:
+        raise InputError(f"The place is 'middle' or 'mean', not {place!r}.")
+    for name in names:
+        model.layer(name)
+    behind = {name for name in names if rectified and has_activation(model, name)}
+    shape = tuple(model.input_shape)
+    return Probe(model, names, shape, behind, True, (CONTROL_UNITS, seed) if control else None)
+
+
+def rounds(count: int, fewest: int = 4) -> list[list[int]]:
+    """Indices 0 to count - 1 in rounds after each of which those so far are equally spaced.
+
+    The first round has at least ``fewest`` of them.
+    """
+    step, steps = 1, [1]
+    while True:
+        factors = (3, 2, *range(5, count + 1))
+        factor = next((f for f in factors if count % (step * f) == 0), None)
+        if factor is None or count // (step * factor) < fewest:
+            break
+        step *= factor
+        steps.append(step)
+    found: list[list[int]] = []
+    for step in reversed(steps):
+        seen = {index for earlier in found for index in earlier}
+        found.append([index for index in range(0, count, step) if index not in seen])
+    return found
 
 
 def show(
-    model: Model,
-    probes: Sequence[Probe],
-    gratings: Gratings,
-    extent: tuple[int, int],
-    colour: Colour = "luminance",
-) -> Generator[tuple[int, list[dict[str, Responses]]], None, None]:
-    """Show gratings in batches; after each, yield how many were shown and all responses so far.
+    model: Model, probe: Probe, stimuli: Stimuli, order: Sequence[int], controlled: Collection[int]
+) -> Generator[Heard, None, None]:
+    """Show stimuli in batches, and yield after each what was heard so far.
 
     Parameters
     ----------
     model : Model
         Not changed.
-    probes : sequence of Probe
-        What listens; each picture is drawn once for all.
-    gratings : Gratings
-        What is shown.
-    extent : tuple of int
-        Height and width of the pictures.
-    colour : {"luminance", "red-green", "blue-yellow"}
-        Of the stripes.
-
-    Yields
-    ------
-    tuple
-        The number of gratings, and for each probe layer -> `Responses`, the same at every time.
+    probe : Probe
+        What listens.
+    stimuli : Stimuli
+        What is shown, in all phases.
+    order : sequence of int
+        Values of the first parameter, by index, in the order in which they are shown.
+    controlled : collection of int
+        Those at which the control units are listened to as well.
     """
-    channels = model.input_shape[0]
-    normalise = model.frontend.normalise  # type: ignore[attr-defined]
-
-    def listen(probe: Probe, x: torch.Tensor) -> dict[str, tuple[NDArray[np.float32], ...]]:
-        found: dict[str, tuple[NDArray[np.float32], ...]] = {}
-        for name, maps in probe.maps(x).items():
-            middle = maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2]
-            found[name] = middle.cpu().numpy(), maps.mean((2, 3)).cpu().numpy()
-        return found
-
-    kinds = (len(gratings.orientations_deg), len(gratings.frequencies), gratings.phases)
-    everything: list[dict[str, Responses]] = []
+    first, second, phases = stimuli.shape
+    cells = [(a, b, p) for a in order for b in range(second) for p in range(phases)]
+    blank = stimuli.blank().to(model.device)
     with torch.inference_mode():
-        gray = normalise(torch.full((1, channels, *extent), 0.5)).to(model.device)
-        for probe in probes:
-            everything.append(
-                {
-                    name: Responses(
-                        np.full((middle.shape[1], *kinds), np.nan, np.float32),
-                        np.full((middle.shape[1], *kinds), np.nan, np.float32),
-                        middle[0],
-                        mean[0],
-                    )
-                    for name, (middle, mean) in listen(probe, gray).items()
-                }
-            )
+        gray = probe.maps_and_control(blank)
+    units, control = ({n: _silent(m, (first, second)) for n, m in part.items()} for part in gray)
     # Values are kept for no gradient, so that half of what is counted will do.
-    kept = max(probe.bytes_kept((channels, *extent)) for probe in probes) // 2
+    kept = probe.bytes_kept(tuple(blank.shape[1:])) // 2
     at_once = max(1, min(MOST_AT_ONCE, BATCH_BYTES // max(kept, 1)))
-    order = coarse_to_fine(kinds[0])
-    cells = [(o, f, p) for o in order for f in range(kinds[1]) for p in range(kinds[2])]
-    for first in range(0, len(cells), at_once):
-        batch = cells[first : first + at_once]
-        where = tuple(np.array(batch).T)
+    for start in range(0, len(cells), at_once):
+        batch = cells[start : start + at_once]
         with torch.inference_mode():
-            x = normalise(gratings.draw(extent, channels, batch, colour)).to(model.device)
-            for probe, found in zip(probes, everything, strict=True):
-                for name, (middle, mean) in listen(probe, x).items():
-                    found[name].middle[:, where[0], where[1], where[2]] = middle.T
-                    found[name].mean[:, where[0], where[1], where[2]] = mean.T
-        yield first + len(batch), everything
+            x = stimuli.inputs(batch).to(model.device)
+            if any(a in controlled for a, _, _ in batch):
+                maps, beside = probe.maps_and_control(x)
+            else:
+                maps, beside = probe.maps(x), {}
+            for kind, values in ((units, maps), (control, beside)):
+                for name, value in values.items():
+                    _add(kind[name], value, batch, phases)
+        yield Heard(start + len(batch), units, control)
+
+
+def _middle(maps: torch.Tensor) -> torch.Tensor:
+    return maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2]
+
+
+def _silent(blank: torch.Tensor, kinds: tuple[int, int]) -> Responses:
+    shape = (blank.shape[1], *kinds)
+    return Responses(
+        *(
+            Harmonics(np.zeros(shape, np.float32), np.zeros(shape, np.complex64), gray)
+            for gray in (_middle(blank)[0].cpu().numpy(), blank.mean((2, 3))[0].cpu().numpy())
+        )
+    )
+
+
+def _add(responses: Responses, maps: torch.Tensor, batch: Sequence[Cell], phases: int) -> None:
+    """Add what a batch contributes to mean and first harmonic."""
+    pairs = list(dict.fromkeys((a, b) for a, b, _ in batch))
+    column = {pair: place for place, pair in enumerate(pairs)}
+    weights = np.zeros((3, len(batch), len(pairs)), np.float32)
+    for row, (a, b, phase) in enumerate(batch):
+        turn = 2 * np.pi * phase / phases
+        weights[:, row, column[a, b]] = np.array([0.5, np.cos(turn), -np.sin(turn)]) * 2 / phases
+    by = torch.from_numpy(weights).to(maps.device)
+    where = tuple(np.array(pairs).T)
+    for part, values in (
+        (responses.middle, _middle(maps)),
+        (responses.mean, maps.mean((2, 3))),
+    ):
+        mean, even, odd = (values.T @ by).cpu().numpy()
+        part.f0[:, where[0], where[1]] += mean
+        part.f1[:, where[0], where[1]] += even + 1j * odd

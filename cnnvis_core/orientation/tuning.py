@@ -9,18 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-SILENT = 1e-6  # of the layer's strongest response: below it a unit responds to nothing
-
-
-def harmonics(responses: Values) -> tuple[Values, Values]:
-    """Mean F0 and amplitude of the first harmonic F1 over the phases, the last axis (..., P).
-
-    B. C. Skottun et al., "Classifying simple and complex cells on the basis of response
-    modulation", Vision Research 1991.
-    """
-    phases = responses.shape[-1]
-    wave = np.exp(-2j * np.pi * np.arange(phases) / phases)
-    return responses.mean(-1), 2 * np.abs(responses @ wave) / phases
 
 
 def selectivity(curves: Values, angles_deg: Values, period: float = 180.0) -> Values:
@@ -80,29 +68,26 @@ def half_width(curves: Values, angles_deg: Values) -> Values:
     NaN where a curve does not fall to half of its peak on both sides.
     """
     angles = np.asarray(angles_deg, float)
-    found = np.full(len(curves), np.nan)
-    for unit, curve in enumerate(curves):
-        if not np.isfinite(curve).all() or curve.max() <= 0:
-            continue
-        top = int(curve.argmax())
-        sides = [
-            _fall(np.roll(curve, -top)[order], np.roll(angles, -top)[order], angles[top], sign)
-            for order, sign in ((slice(None), 1), (np.r_[0, len(curve) - 1 : 0 : -1], -1))
-        ]
-        found[unit] = np.mean(sides)
-    return found
-
-
-def _fall(curve: Values, angles: Values, start: float, sign: int) -> float:
-    """Degrees from the peak, the first value, to where a curve first falls to its half."""
-    half = curve[0] / 2
-    below = np.flatnonzero(curve <= half)
-    if not len(below):
-        return float("nan")
-    after = int(below[0])
-    away = (sign * (angles - start)) % 180
-    share = (curve[after - 1] - half) / (curve[after - 1] - curve[after])
-    return float(away[after - 1] + share * (away[after] - away[after - 1]))
+    count = len(angles)
+    top = curves.argmax(1)
+    away = np.arange(count + 1)
+    each = np.arange(len(curves))
+    sides = []
+    for sign in (1, -1):
+        at = (top[:, None] + sign * away) % count
+        degrees = (sign * (angles[at] - angles[top][:, None])) % 180
+        degrees[:, -1] = 180
+        values = np.take_along_axis(curves, at, 1)
+        half = values[:, 0] / 2
+        below = values <= half[:, None]
+        after = np.maximum(below.argmax(1), 1)
+        before = values[each, after - 1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = (before - half) / (before - values[each, after])
+        start = degrees[each, after - 1]
+        width = start + share * (degrees[each, after] - start)
+        sides.append(np.where(below.any(1) & (half > 0), width, np.nan))
+    return np.mean(sides, 0)
 
 
 def peak_place(values: Values, axis: Values) -> Values:
@@ -135,3 +120,8 @@ def agreement(a_deg: Values, b_deg: Values, period: float = 180.0) -> Values:
     """Smallest angle between orientations, 0 to half the period; NaN where either is."""
     apart = np.abs(np.asarray(a_deg) - np.asarray(b_deg)) % period
     return np.minimum(apart, period - apart)
+
+
+def ascending(key: Values) -> NDArray[np.int64]:
+    """Indices of values from low to high, NaN last."""
+    return np.argsort(np.where(np.isnan(key), np.inf, key), kind="stable").astype(np.int64)

@@ -10,8 +10,8 @@ import cnnvis_core as cv
 from cnnvis_core import maximization as mx
 from cnnvis_core.inputs.samples import samples
 from cnnvis_core.maximization import climb
-from cnnvis_core.maximization.levels import levels_of, sound_levels
 from cnnvis_core.maximization.transforms import look
+from cnnvis_core.models.levels import levels_of, sound_levels
 from tests.support import small_network, sound_model
 
 needs_samples = pytest.mark.skipif(not samples("audio"), reason="no audio samples in assets")

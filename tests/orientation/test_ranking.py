@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,8 @@ from cnnvis_core.orientation import (
     rank_orientation,
     usual_gratings,
 )
+from cnnvis_core.orientation.ranking import ranked
+from tests.support import picture_model, small_network
 
 ANGLES = np.arange(0, 180, 5.0)
 FREQUENCIES = (0.08, 0.14, 0.22)
@@ -150,20 +153,33 @@ def test_what_responds_to_nothing_is_listed_without_an_angle():
     assert table["peak_response"][1] == 0
 
 
-def test_responses_are_those_of_the_network_itself():
+@pytest.mark.parametrize("phases", [3, 5, 8])
+@pytest.mark.parametrize("place", ["middle", "mean"])
+def test_responses_are_those_of_the_network_itself(phases, place):
     model = network(np.stack([gabor(30.0, 0.14), gabor(120.0, 0.1)]))
-    gratings = Gratings((0.0, 45.0, 90.0, 135.0), (0.1, 0.2), 4)
-    found = tuned(model, gratings=gratings, rectified=False)
-    pictures = gratings.draw((32, 32), 3, [(o, 0, p) for o in range(4) for p in range(4)])
+    angles, frequencies = (0.0, 45.0, 90.0, 135.0), (0.06, 0.08, 0.1, 0.14, 0.2)
+    gratings = Gratings(angles, frequencies, phases)  # more than a batch, which cuts phases apart
+    found = tuned(model, gratings=gratings, rectified=False, place=place).layers["0"]
+    cells = [(o, f, p) for o in range(4) for f in range(5) for p in range(phases)]
     with torch.no_grad():
-        maps = model.module[0](model.frontend.normalise(pictures))[:, :, 4, 4]
-    waves = maps.reshape(4, 4, 2).numpy() @ np.eye(2)
-    amplitude = np.abs(np.einsum("opu,p->uo", waves, np.exp(-0.5j * np.pi * np.arange(4)))) / 2
-    best = found.layers["0"].frequency_curves.argmax(1)
-    np.testing.assert_allclose(
-        found.layers["0"].curves[best == 0], amplitude[best == 0], rtol=1e-4, atol=1e-5
-    )
-    assert (best == 0).any()
+        maps = model.module[0](model.frontend.normalise(gratings.draw((32, 32), 3, cells)))
+        gray = model.module[0](model.frontend.normalise(torch.full((1, 3, 32, 32), 0.5)))
+    take = (lambda m: m[:, :, 4, 4]) if place == "middle" else (lambda m: m.mean((2, 3)))
+    values = take(maps).numpy().reshape(4, 5, phases, 2)
+    turn = np.exp(-2j * np.pi * np.arange(phases) / phases)
+    f1 = 2 * np.abs(np.einsum("ofpu,p->uof", values, turn)) / phases
+    f0 = values.mean(2).transpose(2, 0, 1) - take(gray).numpy()[0][:, None, None]
+    for unit in range(2):
+        angle, frequency = np.unravel_index(f1[unit].argmax(), (4, 5))
+        np.testing.assert_allclose(found.curves[unit], f1[unit, :, frequency], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(found.frequency_curves[unit], f1[unit, angle], rtol=1e-3)
+        assert found.best[unit].tolist() == [angle, frequency]
+        assert found.worst[unit].tolist() == list(np.unravel_index(f1[unit].argmin(), (4, 5)))
+        ratio = f1[unit].max() / f0[unit, angle, frequency]
+        # Of a linear unit the mean does not answer: what is left is rounding.
+        assert abs(found.table["modulation"][unit]) > 100 or found.table["modulation"][
+            unit
+        ] == pytest.approx(ratio, rel=0.05)
 
 
 def test_previews_sharpen_from_coarse_to_fine_and_nothing_is_left_behind():
@@ -177,6 +193,42 @@ def test_previews_sharpen_from_coarse_to_fine_and_nothing_is_left_behind():
     assert seen[0] < seen[-1] == 36
     assert agreement(job.result.table["preferred_deg"], [50.0, 50.0]).max() < 2
     assert not any(part._forward_hooks for part in model.module.modules())
+
+
+def test_colour_is_told_from_brightness():
+    stripes = torch.from_numpy(gabor(40.0, 0.14).astype(np.float32))
+    model = network(np.stack([gabor(40.0, 0.14)] * 3))
+    for unit, colour in enumerate([(1.0, 1.0, 1.0), (1.0, -1.0, 0.0), (1.0, 0.0, 0.0)]):
+        for channel, share in enumerate(colour):
+            model.module[0].weight.data[unit, channel] = share * stripes
+    table = tuned(model, colours=True).table
+    assert table["colour_ratio"][0] < 0.05
+    assert table["colour_ratio"][1] > 100
+    assert table["colour_ratio"][2] == pytest.approx(1.0, abs=0.05)
+    assert "colour_ratio" not in tuned(model).table
+    with pytest.raises(cv.InputError, match="no colours"):
+        rank_orientation(picture_model(small_network(1), channels=1), "0", colours=True)
+
+
+@pytest.mark.parametrize(
+    ("by", "best"),
+    [("angle", 3), ("selectivity", 2), ("frequency", 1), ("bandwidth", 2), ("modulation", 0)],
+)
+def test_units_are_ranked(by, best):
+    table = pd.DataFrame(
+        {
+            "preferred_deg": [90.0, 50.0, 120.0, 178.0, np.nan],
+            "selectivity": [0.2, 0.3, 0.9, 0.4, np.nan],
+            "preferred_frequency": [0.1, 0.4, 0.2, 0.3, np.nan],
+            "half_width_deg": [40.0, 30.0, 10.0, np.nan, np.nan],
+            "modulation": [np.inf, 1.2, 0.3, 0.1, np.nan],
+        }
+    )
+    order = ranked(table, by, 4.0)
+    assert order[0] == best
+    assert order[-1] == 4
+    with pytest.raises(cv.InputError):
+        ranked(table, "beauty")
 
 
 def test_bad_values_get_one_sentence():

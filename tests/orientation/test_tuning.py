@@ -7,7 +7,7 @@ import pytest
 
 from cnnvis_core.orientation import tuning
 from cnnvis_core.orientation.gratings import Gratings
-from cnnvis_core.orientation.responses import coarse_to_fine
+from cnnvis_core.orientation.responses import rounds
 
 ANGLES = np.arange(0, 180, 5.0)
 
@@ -48,13 +48,6 @@ def test_what_never_falls_to_half_has_no_width():
     assert np.isnan(tuning.half_width(np.stack([shallow, np.zeros(36)]), ANGLES)).all()
 
 
-@pytest.mark.parametrize("phases", [3, 8])
-def test_mean_and_first_harmonic(phases):
-    turn = 2 * np.pi * np.arange(phases) / phases
-    found = tuning.harmonics((3 + 2 * np.cos(turn + 0.4))[None])
-    np.testing.assert_allclose([part[0] for part in found], [3, 2])
-
-
 def test_the_peak_of_a_bell_is_found_between_its_points():
     axis = 0.05 * 2 ** (np.arange(8) / 2)
     centres = np.array([0.08, 0.13, 0.3])
@@ -70,10 +63,15 @@ def test_angles_are_compared_around_the_circle():
     assert np.isnan(found[3])
 
 
-def test_the_first_of_coarse_to_fine_are_spread_out():
-    order = coarse_to_fine(36)
-    assert sorted(order) == list(range(36))
-    assert max(np.diff(sorted(order[:5]))) <= 16
+@pytest.mark.parametrize("count", [4, 7, 12, 36, 45, 180])
+def test_after_each_round_all_are_equally_spaced(count):
+    so_far: list[int] = []
+    for part in rounds(count):
+        so_far = sorted(so_far + part)
+        assert len(set(np.diff([*so_far, so_far[0] + count]))) == 1
+        assert len(so_far) >= 4
+    assert so_far == list(range(count))
+    assert [len(part) for part in rounds(36)] == [4, 8, 24]
 
 
 def test_gratings_stand_at_their_angle_and_frequency():
