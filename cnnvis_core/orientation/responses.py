@@ -14,7 +14,7 @@ from cnnvis_core.errors import InputError
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.probe import Probe, has_activation
 
-BATCH_BYTES = 128 * 2**20
+BATCH_BYTES = 320 * 2**20
 MOST_AT_ONCE = 64
 
 Place = Literal["middle", "mean"]
@@ -167,9 +167,11 @@ def show(
                 maps, beside = probe.maps_and_control(x)
             else:
                 maps, beside = probe.maps(x), {}
+            share, where = _shares(batch, phases)
+            share = share.to(model.device)
             for kind, values in ((units, maps), (control, beside)):
                 for name, value in values.items():
-                    _add(kind[name], value, batch, phases)
+                    _add(kind[name], value, share, where)
         yield Heard(start + len(batch), units, control)
 
 
@@ -187,20 +189,29 @@ def _silent(blank: torch.Tensor, kinds: tuple[int, int]) -> Responses:
     )
 
 
-def _add(responses: Responses, maps: torch.Tensor, batch: Sequence[Cell], phases: int) -> None:
-    """Add what a batch contributes to mean and first harmonic."""
-    pairs = list(dict.fromkeys((a, b) for a, b, _ in batch))
+def _shares(
+    batch: Sequence[Cell], phases: int
+) -> tuple[torch.Tensor, tuple[NDArray[np.intp], ...]]:
+    """What each stimulus adds (3, N, cells) to mean and first harmonic of which cells."""
+    pairs = list(dict.fromkeys((first, second) for first, second, _ in batch))
     column = {pair: place for place, pair in enumerate(pairs)}
-    weights = np.zeros((3, len(batch), len(pairs)), np.float32)
-    for row, (a, b, phase) in enumerate(batch):
+    shares = torch.zeros(3, len(batch), len(pairs))
+    for row, (first, second, phase) in enumerate(batch):
         turn = 2 * np.pi * phase / phases
-        weights[:, row, column[a, b]] = np.array([0.5, np.cos(turn), -np.sin(turn)]) * 2 / phases
-    by = torch.from_numpy(weights).to(maps.device)
-    where = tuple(np.array(pairs).T)
-    for part, values in (
-        (responses.middle, _middle(maps)),
-        (responses.mean, maps.mean((2, 3))),
-    ):
-        mean, even, odd = (values.T @ by).cpu().numpy()
-        part.f0[:, where[0], where[1]] += mean
-        part.f1[:, where[0], where[1]] += even + 1j * odd
+        parts = torch.tensor([0.5, np.cos(turn), -np.sin(turn)]) * (2 / phases)
+        shares[:, row, column[first, second]] = parts
+    return shares, tuple(np.array(pairs).T)
+
+
+def _add(
+    responses: Responses,
+    maps: torch.Tensor,
+    shares: torch.Tensor,
+    where: tuple[NDArray[np.intp], ...],
+) -> None:
+    """Add what a batch contributes to mean and first harmonic."""
+    both = torch.stack([_middle(maps), maps.mean((2, 3))])
+    found = (both.mT[:, None] @ shares).cpu().numpy()
+    for part, (mean, even, odd) in zip((responses.middle, responses.mean), found, strict=True):
+        part.f0[:, *where] += mean
+        part.f1[:, *where] += even + 1j * odd
