@@ -21,19 +21,17 @@ import statistics
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from torchvision import models as zoo
 
 import cnnvis_core as cv
-from cnnvis_core.orientation import Gratings, agreement, usual_gratings
+from cnnvis_core.filters import on_brightness, spectral_tuning
+from cnnvis_core.orientation import Gratings, agreeing, beside_weights, usual_gratings
 
 BATCHES = (4, 8, 16, 32, 64)
 SIDE = 224
 SECONDS = 0.5  # of one turn
 WEIGHTS = Path(os.environ.get("CNNVIS_DATA", "../shared/data")) / "weights"
-# Kernels whose weights point to one orientation: half of their power or more.
-COHERENT = 0.5
 
 
 def bare(module: torch.nn.Module, x: torch.Tensor, count: int) -> float:
@@ -82,16 +80,10 @@ def agreements() -> list[str]:
     ):
         model = cv.load_checkpoint(name, (WEIGHTS / f"{name}.pth").read_bytes())
         table = cv.run(cv.rank_orientation(model, layer)).table
-        weights = cv.filters(model, layer).tuning
-        both = table["selective"].fillna(False).to_numpy(bool) & (weights.coherence >= COHERENT)
-        apart = agreement(table["preferred_deg"].to_numpy(), weights.orientation_deg)[both]
-        if not len(apart):
-            lines.append(f"| {name} {layer} | {len(table)} | 0 | | | |")
-            continue
-        lines.append(
-            f"| {name} {layer} | {len(table)} | {int(both.sum())} | {np.mean(apart <= 10):.0%} | "
-            f"{np.median(apart):.1f}° | {apart.max(initial=0):.1f}° |"
-        )
+        weights = spectral_tuning(on_brightness(model, cv.filters(model, layer)))
+        table = beside_weights(table, weights.orientation_deg, weights.coherence)
+        count, near, median = agreeing(table)
+        lines.append(f"| {name} {layer} | {len(table)} | {count} | {near:.0%} | {median:.1f}° |")
     return lines
 
 
@@ -116,8 +108,8 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory {peak:.2f} GiB")
     if WEIGHTS.is_dir():
-        print("| first layer | units | selective by both | within 10° | median | worst |")
-        print("|---|---|---|---|---|---|")
+        print("| first layer | units | selective by both | within 10° | median |")
+        print("|---|---|---|---|---|")
         print("\n".join(agreements()))
 
 

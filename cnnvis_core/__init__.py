@@ -21,7 +21,12 @@ from cnnvis_core.models import (
     load_checkpoint,
 )
 from cnnvis_core.occlusion import Occlusion, faithfulness, occlude, occluder_for
-from cnnvis_core.orientation import OrientationTuning, rank_orientation
+from cnnvis_core.orientation import (
+    ModulationTuning,
+    OrientationTuning,
+    rank_modulation,
+    rank_orientation,
+)
 
 __all__ = [
     "Attribution",
@@ -35,6 +40,7 @@ __all__ = [
     "Model",
     "ModelCard",
     "ModelError",
+    "ModulationTuning",
     "Occlusion",
     "OrientationTuning",
     "Progress",
@@ -50,6 +56,7 @@ __all__ = [
     "maximize",
     "occlude",
     "occluder_for",
+    "rank_modulation",
     "rank_orientation",
     "read_audio",
     "read_image",

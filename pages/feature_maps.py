@@ -5,7 +5,6 @@ import streamlit as st
 import cnnvis_core  # noqa: F401  # First and whole: two visitors at once must not import halves.
 from cnnvis_core.activations import ORDERS, feature_maps, statistics
 from cnnvis_core.errors import CnnvisError
-from cnnvis_core.models import has_activation
 from cnnvis_core.network import map_size
 from cnnvis_core.render.charts import histogram
 from cnnvis_core.render.files import maps_npz, units_csv
@@ -14,7 +13,13 @@ from cnnvis_core.render.pictures import png
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.inputs import choose_input, excerpt
 from cnnvis_core.ui.kernel_views import draw_kernel
-from cnnvis_core.ui.layers import choose_layer, choose_unit, draw_diagram, take_unit
+from cnnvis_core.ui.layers import (
+    choose_behind,
+    choose_layer,
+    choose_unit,
+    draw_diagram,
+    take_unit,
+)
 from cnnvis_core.ui.links import unit_links
 from cnnvis_core.ui.map_views import draw_strip, map_view_for
 from cnnvis_core.ui.models import chosen_model
@@ -39,14 +44,7 @@ try:
         chosen = excerpt(model, choose_input(model.modality))
         x = model.preprocess(chosen.item)
         layer = choose_layer(model, lambda layer: max(map_size(layer)) > 1, "maps")
-        rectified = False
-        if has_activation(model, layer.name):
-            behind = st.segmented_control(
-                "Non-linearity", ["Before", "Behind"], default="Behind", required=True,
-                key="non-linearity", bind="query-params",
-                help="Behind: with the normalisation and the shortcut that come in between.",
-            )  # fmt: skip
-            rectified = behind == "Behind"
+        rectified = choose_behind(model, layer)
         by = st.selectbox(
             "Order", ORDERS, format_func=str.capitalize, key="map-order", bind="query-params",
         )  # fmt: skip

@@ -7,6 +7,7 @@ import copy
 import math
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,12 +17,42 @@ from cnnvis_core.models.geometry import first_tensor
 from cnnvis_core.models.graph import Call, Graph, Ref, UntraceableError, compute
 from cnnvis_core.models.model import Layer, Model
 from cnnvis_core.models.narrow import narrowed
-from cnnvis_core.models.replay import Computation, activation_behind, last_readers, replay
+from cnnvis_core.models.replay import (
+    Computation,
+    activation_behind,
+    before_activation,
+    last_readers,
+    replay,
+)
 from cnnvis_core.models.shuffled import with_shuffled
 from cnnvis_core.models.simplify import simplify
 
 ANSWER = ""  # in place of a layer's name: the logits
-_CONTROL = "control of "  # before a layer's name: its control units
+# Before a layer's name: its value before the non-linearity, and its control units.
+_DRIVE, _CONTROL = "drive of ", "control of "
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Layers beside control units, all as maps (N, units, h, w).
+
+    Attributes
+    ----------
+    maps : dict
+        Layer -> what `Probe.maps` gives.
+    drive, control : dict
+        Layer -> values of its units, and of its control units, before the non-linearity, whose
+        threshold would sharpen whatever is weak; see `with_shuffled`. Empty for layers without
+        control units.
+    """
+
+    maps: dict[str, torch.Tensor]
+    drive: dict[str, torch.Tensor]
+    control: dict[str, torch.Tensor]
+
+
+def _number(ref: Ref) -> int:
+    return ref.node
 
 
 class Probe:
@@ -46,7 +77,7 @@ class Probe:
     folded : bool
         Let batch norms become part of convolutions: quicker, and equal but for rounding.
     control : (int, int), optional
-        Number of control units a layer and seed of their kernels, for `maps_and_control`.
+        Number of control units a layer and seed of their kernels, for `compared`.
 
     Raises
     ------
@@ -70,6 +101,7 @@ class Probe:
         self._answers, self._behind = ANSWER in layers, bool(behind)
         self._graph: Graph | None = None
         self._refs: dict[str, Ref] = {}
+        self._drives: dict[str, Ref] = {}
         self._controls: dict[str, Ref] = {}
         self._units: dict[str, torch.Tensor] = {}
         further = tuple(self.layers) if behind is True else tuple(behind or ())
@@ -95,21 +127,30 @@ class Probe:
             for name, ref in own.items()
         }
         refs = {name: ref for name, ref in heard.items() if ref is not None}
+        drives: dict[str, Ref] = {}
         controls: dict[str, Ref] = {}
         if control is not None:
-            pairs = {name: (own[name], ref) for name, ref in refs.items()}
-            graph, controls = with_shuffled(graph, pairs, *control)
-            refs = {name: call.output for name, call in graph.calls.items()}
+            before = {name: before_activation(graph, ref) for name, ref in refs.items()}
+            begins = {name: min(own[name], ref, key=_number) for name, ref in before.items()}
+            paths = {name: (begins[name], ref) for name, ref in before.items()}
+            graph, controls, moved = with_shuffled(graph, paths, *control)
+            refs = {name: moved(ref) for name, ref in refs.items()}
+            drives = {name: moved(before[name]) for name in controls}
         if self._answers:
             refs[ANSWER] = graph.output
         if folded and refs:
-            last = max((*refs.values(), *controls.values()), key=lambda ref: ref.node)
-            calls = {name: Call((), ref) for name, ref in refs.items()}
-            calls |= {_CONTROL + name: Call((), ref) for name, ref in controls.items()}
+            marked = {
+                mark + name: ref
+                for mark, part in (("", refs), (_DRIVE, drives), (_CONTROL, controls))
+                for name, ref in part.items()
+            }
+            last = max(marked.values(), key=_number)
+            calls = {name: Call((), ref) for name, ref in marked.items()}
             graph = simplify(Graph(graph.nodes[: last.node + 1], last, calls), tuple(calls))
             refs = {name: graph.calls[name].output for name in refs}
+            drives = {name: graph.calls[_DRIVE + name].output for name in drives}
             controls = {name: graph.calls[_CONTROL + name].output for name in controls}
-        self._graph, self._refs, self._controls = graph, refs, controls
+        self._graph, self._refs, self._drives, self._controls = graph, refs, drives, controls
 
     def of_units(self, channels: Mapping[str, Sequence[int]]) -> Probe:
         """A probe that gives the same maps, but of some layers some units only; others read 0.
@@ -208,20 +249,17 @@ class Probe:
             found[name] = maps
         return found
 
-    def maps_and_control(
-        self, x: torch.Tensor
-    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """The same, and the maps (N, control units, h, w) of control units; see `with_shuffled`.
-
-        Layers without control units are left out of the second, as are all where the pass is not
-        followed.
-        """
+    def compared(self, x: torch.Tensor) -> Compared:
+        """Maps of inputs (N, C, H, W), beside those of control units where there are any."""
         if not self._controls or self._graph is None:
-            return self.maps(x), {}
-        wanted = {*self._refs.values(), *self._controls.values()}
+            return Compared(self.maps(x), {}, {})
+        wanted = {*self._refs.values(), *self._drives.values(), *self._controls.values()}
         found = replay(self._graph, x, wanted)
-        own = {name: as_maps(found[ref], self.layers[name]) for name, ref in self._refs.items()}
-        return own, {name: found[ref].float() for name, ref in self._controls.items()}
+        return Compared(
+            {name: as_maps(found[ref], self.layers[name]) for name, ref in self._refs.items()},
+            {name: found[ref].float() for name, ref in self._drives.items()},
+            {name: found[ref].float() for name, ref in self._controls.items()},
+        )
 
     def _listen(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run the whole module, with hooks that see this thread's pass alone."""

@@ -126,3 +126,13 @@ def activation_behind(graph: Graph, ref: Ref) -> Ref | None:
             return ref
         if node.name not in _BETWEEN:
             return None
+
+
+def before_activation(graph: Graph, ref: Ref) -> Ref:
+    """What goes into the non-linearity that makes a value; the value itself if none does."""
+    while graph.nodes[ref.node].op is not None and graph.nodes[ref.node].name in ACTIVATIONS:
+        sources = list(graph.nodes[ref.node].refs())
+        if len(sources) != 1:
+            break
+        ref = sources[0]
+    return ref

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 from typing import Any
 
 import torch
 
-from cnnvis_core.models.graph import Call, Graph, Node, Ref, replace
+from cnnvis_core.models.graph import Graph, Node, Ref, replace
 from cnnvis_core.models.replay import readers
 
 # Each unit's value is made of that unit's alone, by the same rule for all.
@@ -24,7 +24,7 @@ _PER_UNIT = ("weight", "bias", "running_mean", "running_var")
 
 def with_shuffled(
     graph: Graph, refs: Mapping[str, tuple[Ref, Ref]], count: int, seed: int
-) -> tuple[Graph, dict[str, Ref]]:
+) -> tuple[Graph, dict[str, Ref], Callable[[Ref], Ref]]:
     """The same pass, with values of ``count`` control units beside some layers' own.
 
     A control unit is one of the layer's kernels with its weights shuffled within itself: it keeps
@@ -36,7 +36,7 @@ def with_shuffled(
     graph : Graph
         As recorded, not simplified; not changed.
     refs : mapping
-        Layer -> its own value, and the one behind it that is listened to (the same, if none is).
+        Layer -> a value that its kernels make, and the one behind it that is listened to.
     count : int
         Control units a layer; kernels are shuffled several times where there are fewer.
     seed : int
@@ -48,7 +48,9 @@ def with_shuffled(
         With more nodes; ``calls`` are left out.
     dict
         Layer -> value (N, count, h, w) of its control units, for layers that a convolution makes,
-        with nothing behind it that mixes units; and the layers' own values under their new numbers.
+        with nothing behind it that mixes units.
+    callable
+        Gives a value of the old graph in the new one.
     """
     paths = {name: _path(graph, own, heard) for name, (own, heard) in refs.items()}
     drawn: dict[int, torch.Tensor] = {}
@@ -70,8 +72,7 @@ def with_shuffled(
                 twin = maker.follow(node, before, drawn[first])
             twin_of[first, number] = twin
     found = {name: twin_of[path[0], path[-1]] for name, path in paths.items() if path}
-    moved = {name: Call((), maker.new(heard)) for name, (_, heard) in refs.items()}
-    return Graph(tuple(maker.nodes), maker.new(graph.output), moved), found
+    return Graph(tuple(maker.nodes), maker.new(graph.output)), found, maker.new
 
 
 def _draw(node: Node, count: int, generator: torch.Generator) -> torch.Tensor:

@@ -7,7 +7,14 @@ from cnnvis_core.orientation.modulation import (
     rank_modulation,
     strf,
 )
-from cnnvis_core.orientation.ranking import LayerTuning, OrientationTuning, rank_orientation
+from cnnvis_core.orientation.ranking import (
+    LayerTuning,
+    OrientationTuning,
+    agreeing,
+    beside_weights,
+    cardinal,
+    rank_orientation,
+)
 from cnnvis_core.orientation.responses import PLACES, Place
 from cnnvis_core.orientation.ripples import Ripples, RippleStimuli, ripple_sound, usual_ripples
 from cnnvis_core.orientation.tuning import agreement
@@ -23,7 +30,10 @@ __all__ = [
     "Place",
     "RippleStimuli",
     "Ripples",
+    "agreeing",
     "agreement",
+    "beside_weights",
+    "cardinal",
     "rank_modulation",
     "rank_orientation",
     "ripple_sound",

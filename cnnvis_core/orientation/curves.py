@@ -87,31 +87,42 @@ def curves(heard: Responses, place: Place, shown: list[int]) -> Curves:
 
 
 def beyond_chance(
-    reached: Values, control: Curves | None, index: Callable[[Curves], Values]
+    heard: tuple[Responses | None, Responses | None],
+    place: Place,
+    shown: list[int],
+    units: int,
+    index: Callable[[Curves], Values],
 ) -> pd.Series:
     """Whether units reach more than control units do but for 5 % of them; missing without these.
 
-    The limit is the conformal one: of n control units the one of rank ``ceil(0.95 (n + 1))``, so
-    that another unit of their kind exceeds it in 5 % of cases at most (V. Vovk et al., Algorithmic
-    learning in a random world, 2005).
+    Both are compared before the non-linearity: its threshold sharpens the tuning of whatever is
+    weak, as shuffled kernels are. The limit is the conformal one: of n control units the one of
+    rank ``ceil(0.95 (n + 1))``, so that another unit of their kind exceeds it in 5 % of cases at
+    most (V. Vovk et al., Algorithmic learning in a random world, 2005).
 
     Parameters
     ----------
-    reached : ndarray (units,)
-        An index of tuning; NaN is not beyond anything.
-    control : Curves or None
-        Of the control units.
+    heard : tuple
+        Of the units and of the control units, before the non-linearity.
+    place : {"middle", "mean"}
+        Where they are listened to.
+    shown : list of int
+        Values of the first parameter that both were shown.
+    units : int
+        Number of units.
     index : callable
-        The same index of these.
+        An index of tuning (units,) of curves.
     """
-    unknown = pd.Series(pd.NA, index=range(len(reached)), dtype="boolean")
-    if control is None:
+    drive, control = heard
+    unknown = pd.Series(pd.NA, index=range(units), dtype="boolean")
+    if drive is None or control is None:
         return unknown
-    chance = np.sort(index(control)[control.responds])
+    by_chance, own = curves(control, place, shown), curves(drive, place, shown)
+    chance = np.sort(index(by_chance)[by_chance.responds])
     rank = int(np.ceil((1 - CHANCE) * (len(chance) + 1)))
     if rank > len(chance):
         return unknown
-    return pd.Series(reached > chance[rank - 1], dtype="boolean")
+    return pd.Series(own.responds & (index(own) > chance[rank - 1]), dtype="boolean")
 
 
 def in_one(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from cnnvis_core.models.model import Model
 from cnnvis_core.models.probe import Probe
 from cnnvis_core.orientation import tuning
 from cnnvis_core.orientation.curves import Curves, beyond_chance, curves, in_one
-from cnnvis_core.orientation.responses import Place, Responses, listener, rounds, show
+from cnnvis_core.orientation.responses import Heard, Place, listener, rounds, show
 from cnnvis_core.orientation.ripples import Ripples, RippleStimuli, frontend_of, usual_ripples
 
 Order = Literal["rate", "scale", "direction", "modulation"]
@@ -32,10 +32,10 @@ class LayerModulation:
     table : DataFrame
         A row a unit, in the order of the units: ``unit``; ``preferred_rate_hz``, above 0;
         ``preferred_scale`` in cycles an octave; ``direction``, (down - up) / (down + up) of the
-        responses at these, -1 to 1; ``selective``, whether its size exceeds what 95 % of the
-        layer's kernels reach with their weights shuffled (missing where the layer has none of its
-        own); ``modulation``, F1/F0; ``peak_response``; ``responds``. What responds to nothing has
-        no rate.
+        responses at these, -1 to 1; ``selective``, whether its size before the non-linearity
+        exceeds what 95 % of the layer's kernels reach with their weights shuffled (missing where
+        the layer has none of its own); ``modulation``, F1/F0; ``peak_response``; ``responds``.
+        What responds to nothing has no rate.
     transfer : ndarray (units, signed rates, scales)
         Responses, the transfer function of modulations.
     harmonic : ndarray of complex (units, signed rates, scales)
@@ -124,10 +124,7 @@ def _rank(
             measured = full
             shown = sorted(index for pair in pairs[:full] for index in pair)
             found = ModulationTuning(
-                {
-                    name: _tuning(answers, heard.control.get(name), ripples, place, shown)
-                    for name, answers in heard.units.items()
-                },
+                {name: _tuning(heard, name, ripples, place, shown) for name in heard.units},
                 ripples,
             )
         yield Step(heard.done, len(ripples), found)
@@ -137,9 +134,10 @@ def _rank(
 
 
 def _tuning(
-    heard: Responses, control: Responses | None, ripples: Ripples, place: Place, shown: list[int]
+    heard: Heard, name: str, ripples: Ripples, place: Place, shown: list[int]
 ) -> LayerModulation:
-    found = curves(heard, place, shown)
+    answers = heard.units[name]
+    found = curves(answers, place, shown)
     rates, half = ripples.signed_rates[shown], len(shown) // 2
     units, first, _ = found.best
     # Of either direction the rates ascend from the middle of the axis outwards.
@@ -158,13 +156,17 @@ def _tuning(
     )
     table.loc[~found.responds, table.columns[1:-1]] = np.nan
     table["responds"] = found.responds
-    chance = None if control is None else curves(control, place, shown)
-    strength = np.abs(table["direction"].to_numpy())
-    beyond = beyond_chance(strength, chance, lambda of: np.abs(_direction(of)))
+    beyond = beyond_chance(
+        (heard.drive.get(name), heard.control.get(name)),
+        place,
+        shown,
+        len(units),
+        lambda of: np.abs(_direction(of)),
+    )
     table.insert(4, "selective", beyond)
-    transfer = np.full((len(units), *heard.middle.f0.shape[1:]), np.nan)
+    transfer = np.full((len(units), *answers.middle.f0.shape[1:]), np.nan)
     transfer[:, shown] = found.response
-    return LayerModulation(table, transfer, getattr(heard, place).f1)
+    return LayerModulation(table, transfer, getattr(answers, place).f1)
 
 
 def _direction(found: Curves) -> NDArray[np.float64]:

@@ -17,9 +17,11 @@ from cnnvis_core.models.probe import Probe
 from cnnvis_core.orientation import tuning
 from cnnvis_core.orientation.curves import SILENT, beyond_chance, curves, in_one
 from cnnvis_core.orientation.gratings import Colour, Gratings, GratingStimuli, usual_gratings
-from cnnvis_core.orientation.responses import Place, Responses, listener, rounds, show
+from cnnvis_core.orientation.responses import Heard, Place, Responses, listener, rounds, show
 
 FEW_ANGLES = 12  # are enough for control units and for colours
+NEAR_DEG = 10.0  # angles of which it is said that they agree
+COHERENT = 0.5  # weights that point to one orientation: half of their power or more
 CHROMATIC: tuple[Colour, ...] = ("red-green", "blue-yellow")
 
 Order = Literal["angle", "selectivity", "frequency", "bandwidth", "modulation"]
@@ -35,9 +37,9 @@ class LayerTuning:
     table : DataFrame
         A row a unit, in the order of the units: ``unit``; ``preferred_deg``, angle of the stripes
         in [0, 180), counter-clockwise from horizontal; ``selectivity``, 1 - circular variance in
-        [0, 1]; ``selective``, whether it exceeds what 95 % of the layer's kernels reach with their
-        weights shuffled (missing where the layer has none of its own); ``orthogonal_to_preferred``;
-        ``half_width_deg``; ``preferred_frequency`` in cycles a pixel and
+        [0, 1]; ``selective``, whether, before the non-linearity, it exceeds what 95 % of the
+        layer's kernels reach with their weights shuffled (missing where it has none of its own);
+        ``orthogonal_to_preferred``; ``half_width_deg``; ``preferred_frequency`` in cycles a pixel and
         ``preferred_cycles_per_field`` in cycles a receptive field; ``modulation``, F1/F0;
         ``peak_response``; ``responds``; and ``colour_ratio``, peak response to gratings of colour
         over that to those of brightness (E. N. Johnson et al., Nat. Neurosci. 2001: above 2 a cell
@@ -163,12 +165,12 @@ def _rank(
             measured = full
             shown = sorted(index for part in parts[:full] for index in part)
             layers = {
-                name: _tuning(
-                    probe.layers[name], answers, heard.control.get(name), gratings, place,
-                    (shown, sorted(set(shown) & set(coarse))),
-                )
+                name: _tuning(probe.layers[name], answers, gratings, place, shown)
                 for name, answers in heard.units.items()
-            }  # fmt: skip
+            }
+            for name, one in layers.items():
+                beyond = _selective(heard, name, gratings, place, sorted(set(shown) & set(coarse)))
+                one.table.insert(3, "selective", beyond)
             found = OrientationTuning(layers, gratings)
         yield Step(heard.done, total, found)
     if found is None:
@@ -216,12 +218,10 @@ def _ratio(peak: NDArray[np.float64], table: pd.DataFrame) -> NDArray[np.float64
 def _tuning(
     layer: Layer,
     heard: Responses,
-    control: Responses | None,
     gratings: Gratings,
     place: Place,
-    angle_indices: tuple[list[int], list[int]],
+    shown: list[int],
 ) -> LayerTuning:
-    shown, controlled = angle_indices
     found = curves(heard, place, shown)
     angles = np.array(gratings.orientations_deg)
     over_angle, over_band, peak = found.over_first, found.over_second, found.peak
@@ -245,13 +245,6 @@ def _tuning(
     )
     table.loc[~found.responds, table.columns[1:-1]] = np.nan
     table["responds"] = found.responds
-    chance = None if control is None else curves(control, place, controlled)
-    beyond = beyond_chance(
-        table["selectivity"].to_numpy(),
-        chance,
-        lambda of: tuning.selectivity(of.over_first, angles[controlled]),
-    )
-    table.insert(3, "selective", beyond)
     _, *best = found.best
     worst = found.response.reshape(len(peak), -1).argmin(1)
     return LayerTuning(
@@ -261,6 +254,20 @@ def _tuning(
         tuple(angles[shown].tolist()),
         np.stack(best, 1),
         np.stack(np.divmod(worst, found.response.shape[2]), 1),
+    )
+
+
+def _selective(
+    heard: Heard, name: str, gratings: Gratings, place: Place, shown: list[int]
+) -> pd.Series:
+    """Which units are more selective than shuffled kernels."""
+    angles = np.array(gratings.orientations_deg)[shown]
+    return beyond_chance(
+        (heard.drive.get(name), heard.control.get(name)),
+        place,
+        shown,
+        len(heard.units[name].middle.blank),
+        lambda found: tuning.selectivity(found.over_first, angles),
     )
 
 
@@ -295,3 +302,56 @@ def ranked(table: pd.DataFrame, by: Order, angle_deg: float = 0.0) -> NDArray[np
         }[by]
         key = sign * table[column].to_numpy()
     return tuning.ascending(key)
+
+
+def beside_weights(
+    table: pd.DataFrame, orientation_deg: NDArray[np.float64], coherence: NDArray[np.float64]
+) -> pd.DataFrame:
+    """The table with what the weights say, and how far from that the responses are.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of a `LayerTuning`.
+    orientation_deg, coherence : ndarray (units,)
+        Of the kernels; see `cnnvis_core.filters.spectral_tuning`.
+
+    Returns
+    -------
+    DataFrame
+        With the columns ``weight_deg``, ``weight_coherence`` and ``apart_deg``, 0 to 90.
+    """
+    apart = tuning.agreement(table["preferred_deg"].to_numpy(), orientation_deg)
+    return table.assign(weight_deg=orientation_deg, weight_coherence=coherence, apart_deg=apart)
+
+
+def agreeing(table: pd.DataFrame) -> tuple[int, float, float]:
+    """How well responses and weights agree for units that are selective by both.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `beside_weights`.
+
+    Returns
+    -------
+    tuple
+        Number of such units: selective beyond chance, and with a coherence of at least 0.5; share
+        of them with angles within 10 degrees; median of the angle between. NaN where there is none.
+    """
+    both = table["selective"].fillna(False).astype(bool) & (table["weight_coherence"] >= COHERENT)
+    apart = table["apart_deg"][both]
+    return len(apart), float((apart <= NEAR_DEG).mean()), float(apart.median())
+
+
+def cardinal(table: pd.DataFrame) -> tuple[int, int]:
+    """How many selective units prefer an angle within 22.5 degrees of 0 or 90, and of how many.
+
+    Half would by chance. V1 has more (the oblique effect; B. Li, M. R. Peterson and R. D. Freeman,
+    J. Neurophysiol. 2003).
+    """
+    chosen = table["preferred_deg"]
+    if not table["selective"].isna().all():
+        chosen = chosen[table["selective"].fillna(False).astype(bool)]
+    chosen = chosen.dropna()
+    return int((((chosen + 22.5) % 90) < 45).sum()), len(chosen)

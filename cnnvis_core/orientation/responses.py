@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cnnvis_core.errors import InputError
 from cnnvis_core.models.model import Model
-from cnnvis_core.models.probe import Probe, has_activation
+from cnnvis_core.models.probe import Compared, Probe, has_activation
 
 BATCH_BYTES = 320 * 2**20
 MOST_AT_ONCE = 64
@@ -73,13 +73,14 @@ class Heard:
     ----------
     done : int
         Stimuli that were shown.
-    units, control : dict
-        Layer -> `Responses`, of the layers' own units and of control units; the same objects at
-        every time, zero where nothing was shown.
+    units, drive, control : dict
+        Layer -> `Responses`, of the layers' units, and before the non-linearity of these and of
+        control units; the same objects at every time, zero where nothing was shown.
     """
 
     done: int
     units: dict[str, Responses]
+    drive: dict[str, Responses]
     control: dict[str, Responses]
 
 
@@ -154,8 +155,11 @@ def show(
     cells = [(a, b, p) for a in order for b in range(second) for p in range(phases)]
     blank = stimuli.blank().to(model.device)
     with torch.inference_mode():
-        gray = probe.maps_and_control(blank)
-    units, control = ({n: _silent(m, (first, second)) for n, m in part.items()} for part in gray)
+        gray = probe.compared(blank)
+    kinds = tuple(
+        {name: _silent(maps, (first, second)) for name, maps in part.items()}
+        for part in (gray.maps, gray.drive, gray.control)
+    )
     # Values are kept for no gradient, so that half of what is counted will do.
     kept = probe.bytes_kept(tuple(blank.shape[1:])) // 2
     at_once = max(1, min(MOST_AT_ONCE, BATCH_BYTES // max(kept, 1)))
@@ -163,16 +167,14 @@ def show(
         batch = cells[start : start + at_once]
         with torch.inference_mode():
             x = stimuli.inputs(batch).to(model.device)
-            if any(a in controlled for a, _, _ in batch):
-                maps, beside = probe.maps_and_control(x)
-            else:
-                maps, beside = probe.maps(x), {}
+            with_control = any(a in controlled for a, _, _ in batch)
+            found = probe.compared(x) if with_control else Compared(probe.maps(x), {}, {})
             share, where = _shares(batch, phases)
             share = share.to(model.device)
-            for kind, values in ((units, maps), (control, beside)):
-                for name, value in values.items():
-                    _add(kind[name], value, share, where)
-        yield Heard(start + len(batch), units, control)
+            for kind, maps in zip(kinds, (found.maps, found.drive, found.control), strict=True):
+                for name, values in maps.items():
+                    _add(kind[name], values, share, where)
+        yield Heard(start + len(batch), *kinds)
 
 
 def _middle(maps: torch.Tensor) -> torch.Tensor:
@@ -212,6 +214,7 @@ def _add(
     """Add what a batch contributes to mean and first harmonic."""
     both = torch.stack([_middle(maps), maps.mean((2, 3))])
     found = (both.mT[:, None] @ shares).cpu().numpy()
+    first, second = where
     for part, (mean, even, odd) in zip((responses.middle, responses.mean), found, strict=True):
-        part.f0[:, *where] += mean
-        part.f1[:, *where] += even + 1j * odd
+        part.f0[:, first, second] += mean
+        part.f1[:, first, second] += even + 1j * odd

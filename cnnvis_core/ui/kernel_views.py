@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
-from cnnvis_core.filters import Kernels, filters, has_kernels
+from cnnvis_core.filters import (
+    GaborFits,
+    Kernels,
+    Tuning,
+    can_fit,
+    filters,
+    fit_gabors,
+    has_kernels,
+    on_brightness,
+    spectral_tuning,
+)
 from cnnvis_core.models import Layer, Model
 from cnnvis_core.network import reads_input
 from cnnvis_core.render.kernels import colour_kernel, slice_sheet
@@ -24,6 +36,37 @@ def kernels_of(model: Model, layer: str) -> tuple[Kernels, bool]:
     kernels = filters(model, layer)
     in_colour = kernels.three_inputs and model.input_shape[0] == 3 and reads_input(model, layer)
     return kernels, in_colour
+
+
+@st.cache_resource(
+    scope="session", max_entries=4, show_spinner="Fitting Gabor functions",
+    hash_funcs={Model: lambda model: model.card.id},
+)  # fmt: skip
+def weights_tuning(model: Model, layer: str) -> tuple[Tuning, GaborFits | None] | None:
+    """What a layer's kernels are tuned to by their weights; a first layer's with Gabor functions.
+
+    Of kernels on the picture itself the angle is that of what they make of brightness. None where
+    the layer has no kernels of more than a pixel.
+    """
+    if not has_kernels(model, layer):
+        return None
+    kernels, in_colour = kernels_of(model, layer)
+    if max(kernels.size) == 1:
+        return None
+    if not in_colour:
+        return kernels.tuning, None
+    fits = fit_gabors(kernels.weight.numpy()) if can_fit(kernels.weight.numpy()) else None
+    return spectral_tuning(on_brightness(model, kernels)), fits
+
+
+def brightness_of(model: Model, layer: str) -> NDArray[np.float32] | None:
+    """What kernels (units, h, w) of the picture itself weigh brightness with; None for others."""
+    if not has_kernels(model, layer) or not reads_input(model, layer):
+        return None
+    kernels, in_colour = kernels_of(model, layer)
+    if in_colour:
+        return on_brightness(model, kernels)[:, 0]
+    return kernels.weight[:, 0].numpy() if kernels.inputs == 1 else None
 
 
 def draw_kernel(model: Model, layer: Layer, unit: int) -> None:

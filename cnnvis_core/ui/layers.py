@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from cnnvis_core.models import Layer, Model
+from cnnvis_core.models import Layer, Model, has_activation
 from cnnvis_core.network import Plan, family, map_size, plan
 from cnnvis_core.render import diagram
 from cnnvis_core.ui.links import carry_over, heed_link, keep
@@ -93,6 +93,33 @@ def choose_unit(layer: Layer) -> int:
     )
     keep("unit")
     return int(unit)
+
+
+def choose_behind(model: Model, layer: Layer, further: str = "") -> bool:
+    """Draw the choice between values before and behind a layer's non-linearity, if one follows.
+
+    Parameters
+    ----------
+    model : Model
+        The network.
+    layer : Layer
+        One of its layers.
+    further : str
+        What else the help should say.
+
+    Returns
+    -------
+    bool
+        Whether values behind it are meant.
+    """
+    if not has_activation(model, layer.name):
+        return False
+    chosen = st.segmented_control(
+        "Non-linearity", ["Before", "Behind"], default="Behind", required=True,
+        key="non-linearity", bind="query-params",
+        help="Behind: with the normalisation and the shortcut that come in between." + further,
+    )  # fmt: skip
+    return bool(chosen == "Behind")
 
 
 def take_unit(unit: int) -> None:

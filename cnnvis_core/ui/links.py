@@ -14,6 +14,7 @@ UNIT_PAGES = {
     "feature_maps": ("Its map", ":material/layers:"),
     "gradients": ("What drives it here", ":material/gradient:"),
     "maximize": ("What it looks for", ":material/auto_awesome:"),
+    "orientation": ("What it is tuned to", ":material/explore:"),
 }
 
 

@@ -12,11 +12,11 @@ from cnnvis_core import maximization as mx
 from cnnvis_core.activations import feature_maps
 from cnnvis_core.jobs import Job
 from cnnvis_core.maximization import Maximization, Objective
-from cnnvis_core.models import Layer, Model, has_activation
+from cnnvis_core.models import Layer, Model
 from cnnvis_core.ui.answers import choose_class, class_labels
 from cnnvis_core.ui.ascent_controls import ascent_settings, slug
 from cnnvis_core.ui.inputs import Chosen, choose_input, excerpt
-from cnnvis_core.ui.layers import choose_layer, choose_unit
+from cnnvis_core.ui.layers import choose_behind, choose_layer, choose_unit
 from cnnvis_core.ui.links import heed_link
 
 UNIT, PLACE, SEVERAL = "One unit", "One place of a unit", "Several pictures of a unit"
@@ -151,7 +151,12 @@ def _subject(model: Model, kind: str) -> Subject:
         words = f"“{class_labels(model.classes)[target]}”"
         return Subject(mx.classes(model, target), words, (target,))
     layer = choose_layer(model, lambda layer: layer.channels > 1, "units", depth=0.7)
-    behind = _behind(model, layer)
+    behind = choose_behind(
+        model,
+        layer,
+        " There what lies below zero counts for nothing, so that the picture may hold other things "
+        "too.",
+    )
     return replace(_of_layer(model, kind, layer, behind), layer=layer, rectified=behind)
 
 
@@ -206,18 +211,6 @@ def _place() -> tuple[int | None, int | None]:
     row = left.number_input("Row", 0, 999, 0, key="row", bind="query-params")
     col = right.number_input("Column", 0, 999, 0, key="col", bind="query-params")
     return int(row), int(col)
-
-
-def _behind(model: Model, layer: Layer) -> bool:
-    if not has_activation(model, layer.name):
-        return False
-    chosen = st.segmented_control(
-        "Non-linearity", ["Before", "Behind"], default="Behind", required=True,
-        key="non-linearity", bind="query-params",
-        help="Behind: with the normalisation and the shortcut that come in between. There what "
-        "lies below zero counts for nothing, so that the picture may hold other things too.",
-    )  # fmt: skip
-    return bool(chosen == "Behind")
 
 
 def _size(model: Model, many: bool) -> int:

@@ -61,6 +61,13 @@ def pages() -> list[StreamlitPage]:
             help="Draw the input that drives a unit, a layer or a class.",
         ),
         st.Page(
+            PAGES / "orientation.py",
+            title="Orientation",
+            icon=":material/explore:",
+            url_path="orientation",
+            help="Rank units by the stripes they prefer, or by the ripples of sound.",
+        ),
+        st.Page(
             PAGES / "models.py",
             title="Models",
             icon=":material/hub:",

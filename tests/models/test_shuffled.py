@@ -40,14 +40,18 @@ def test_shuffling_even_kernels_gives_the_units_themselves(name, layers, behind,
     x = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
     probe = Probe(model, layers, SHAPE, behind, folded, control=(5, 0))
     with torch.inference_mode():
-        own, control = probe.maps_and_control(x)
+        found = probe.compared(x)
         plain = Probe(model, layers, SHAPE, behind).maps(x)
-    assert control.keys() == own.keys() == plain.keys()
-    for layer, maps in control.items():
+    assert found.control.keys() == found.drive.keys() == found.maps.keys() == plain.keys()
+    for layer, maps in found.control.items():
         scale = float(plain[layer].abs().max())
-        torch.testing.assert_close(own[layer], plain[layer], atol=1e-5 * scale, rtol=1e-4)
+        torch.testing.assert_close(found.maps[layer], plain[layer], atol=1e-5 * scale, rtol=1e-4)
+        drive = found.drive[layer]
+        rectified = drive.clamp(0, 6 if "mobilenet" in name else None) if behind else drive
+        torch.testing.assert_close(rectified, plain[layer], atol=1e-5 * scale, rtol=1e-4)
         assert maps.shape[1] == 5
-        apart = (maps[:, :, None] - own[layer][:, None]).abs().amax((0, 3, 4)).amin(1)
+        scale = float(drive.abs().max())
+        apart = (maps[:, :, None] - drive[:, None]).abs().amax((0, 3, 4)).amin(1)
         assert float(apart.max()) < 1e-4 * scale
 
 
@@ -57,7 +61,8 @@ def test_uneven_kernels_give_other_units_that_keep_their_weights():
     for seed in (0, 1):
         probe = Probe(model, ["conv1"], SHAPE, control=(80, seed))  # more than the layer has
         with torch.inference_mode():
-            own, control = (part["conv1"] for part in probe.maps_and_control(x))
+            found = probe.compared(x)
+        own, control = found.maps["conv1"], found.control["conv1"]
         assert control.shape[1] == 80
         apart = (control[:, :, None, :4, :4] - own[:, None, :, :4, :4]).abs().amax((0, 3, 4))
         assert float(apart.min()) > 1e-3
@@ -73,6 +78,6 @@ def test_what_no_kernel_makes_has_no_control_units():
     model = model_of("resnet18", even=False)
     probe = Probe(model, ["conv1", "fc"], SHAPE, control=(4, 0))
     with torch.inference_mode():
-        own, control = probe.maps_and_control(torch.randn(1, *SHAPE))
-    assert own.keys() == {"conv1", "fc"}
-    assert control.keys() == {"conv1"}
+        found = probe.compared(torch.randn(1, *SHAPE))
+    assert found.maps.keys() == {"conv1", "fc"}
+    assert found.control.keys() == found.drive.keys() == {"conv1"}

@@ -9,7 +9,8 @@ from torch import nn
 from torchvision import models as zoo
 
 import cnnvis_core as cv
-from cnnvis_core.filters import _power, by_similarity, has_kernels, spectral_tuning
+from cnnvis_core.filters import by_similarity, has_kernels, spectral_tuning
+from cnnvis_core.filters.spectrum import _power
 from cnnvis_core.network import reads_input
 from tests.support import small_network
 

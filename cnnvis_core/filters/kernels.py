@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cnnvis_core.errors import ModelError
+from cnnvis_core.filters.likeness import by_similarity
+from cnnvis_core.filters.spectrum import Tuning, spectral_tuning
 from cnnvis_core.models.model import Model
+from cnnvis_core.models.preprocessing import ImageFrontend
 
 Order = Literal["index", "norm", "orientation", "similarity"]
 ORDERS: tuple[Order, ...] = ("index", "norm", "orientation", "similarity")
 DEAD_SHARE = 1e-3  # of the layer's largest norm
-SPECTRUM_SIDE = 32  # frequencies a side; kernels are padded with zeros to it
-UNITS_AT_ONCE = 32  # bounds the memory of a layer's spectra
 CONVOLUTIONS = (
     nn.Conv1d,
     nn.Conv2d,
@@ -114,23 +115,6 @@ class Kernels:
         return np.arange(len(self))
 
 
-@dataclass(frozen=True, eq=False)
-class Tuning:
-    """What kernels are tuned to, by their own weights.
-
-    Attributes
-    ----------
-    orientation_deg : ndarray (out,)
-        Angle of the stripes, counter-clockwise from horizontal, in [0, 180); NaN for kernels
-        without any, such as those of one pixel.
-    coherence : ndarray (out,)
-        0 for all orientations alike, 1 for stripes of one orientation.
-    """
-
-    orientation_deg: NDArray[np.float64]
-    coherence: NDArray[np.float64]
-
-
 def filters(model: Model, layer: str) -> Kernels:
     """Return the kernels of a convolution.
 
@@ -168,73 +152,19 @@ def has_kernels(model: Model, layer: str) -> bool:
     return isinstance(dict(model.module.named_modules()).get(layer), CONVOLUTIONS)
 
 
-def spectral_tuning(weight: NDArray[np.float32]) -> Tuning:
-    """Dominant orientation by the power spectrum of each kernel, summed over its inputs.
+def on_brightness(model: Model, kernels: Kernels) -> NDArray[np.float32]:
+    """What kernels on red, green and blue of the input weigh its brightness with (out, 1, kh, kw).
 
-    The direction of every frequency is averaged at twice its angle, weighted by power (Bigun and
-    Granlund 1987, in the Fourier domain); a Gaussian window keeps the kernel's straight edges out.
+    A step of brightness is the same in all channels before each is divided by its deviation.
 
-    Parameters
-    ----------
-    weight : ndarray (out, in, kh, kw)
-        Kernels.
+    Raises
+    ------
+    ModelError
+        If the kernels do not read as many channels as the network's pictures have.
     """
-    height, width = weight.shape[2:]
-    if height * width == 1:
-        return Tuning(np.full(len(weight), np.nan), np.zeros(len(weight)))
-    rows, cols = (np.arange(n) - (n - 1) / 2 for n in (height, width))
-    spread = max(height, width) / 2.5
-    window = np.exp(-(rows[:, None] ** 2 + cols**2) / (2 * spread**2))
-    side = max(SPECTRUM_SIDE, height, width)
-    power = np.concatenate(
-        [
-            _power(weight[first : first + UNITS_AT_ONCE], window, side)
-            for first in range(0, len(weight), UNITS_AT_ONCE)
-        ]
-    )
-    frequency = np.fft.fftfreq(side)
-    # Frequencies beyond the Nyquist circle exist along the diagonals alone.
-    inside = np.hypot(frequency[:, None], frequency) <= 0.5
-    # Rows run downwards, angles upwards.
-    direction = np.arctan2(-frequency[:, None], frequency[None])
-    total = (power * inside).sum((1, 2))
-    vector = (power * inside * np.exp(2j * direction)).sum((1, 2))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        coherence = np.abs(vector) / total
-    across = np.degrees(np.angle(vector)) / 2
-    blank = total <= 1e-12 * np.maximum((weight**2).sum((1, 2, 3)), 1e-30)
-    return Tuning(
-        np.where(blank, np.nan, (across + 90) % 180), np.where(blank, 0.0, np.nan_to_num(coherence))
-    )
-
-
-def _power(
-    weight: NDArray[np.float32], window: NDArray[np.float64], side: int
-) -> NDArray[np.float64]:
-    """Power spectra (out, side, side) of windowed kernels without their mean, over all inputs."""
-    mean = (weight * window).sum((2, 3), keepdims=True) / window.sum()
-    taps = ((weight - mean) * window).reshape(*weight.shape[:2], -1)
-    # Inputs are summed before the transform: e* (sum of w w') e is the sum of |w' e|^2.
-    gram = np.einsum("oik,oil->okl", taps, taps, optimize=True)
-    row, col = np.divmod(np.arange(window.size), window.shape[1])
-    frequency = np.fft.fftfreq(side)
-    turns = row[:, None, None] * frequency[:, None] + col[:, None, None] * frequency
-    waves = np.exp(-2j * np.pi * turns).reshape(window.size, -1)
-    return (waves.conj() * (gram @ waves)).sum(1).real.reshape(-1, side, side)
-
-
-def by_similarity(rows: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Rows (n, m) with like beside like: in the order of a tree of their cosine distances."""
-    if len(rows) < 3:
-        return np.arange(len(rows))
-    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
-    from scipy.spatial.distance import squareform
-
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    distance = np.clip(1 - unit @ unit.T, 0, 2)
-    np.fill_diagonal(distance, 0)
-    condensed = squareform(distance, checks=False)
-    tree = linkage(condensed, "average")
-    if len(rows) <= 256:  # grows with the fourth power
-        tree = optimal_leaf_ordering(tree, condensed)
-    return leaves_list(tree).astype(np.int64)
+    frontend, channels = model.frontend, model.input_shape[0]
+    if kernels.inputs != channels or kernels.groups != 1:
+        raise ModelError(f"The kernels of {kernels.layer!r} do not read the picture itself.")
+    std = frontend.std if isinstance(frontend, ImageFrontend) else (1.0,) * channels
+    shares = 1 / np.array(std, np.float32)
+    return np.einsum("oikl,i->okl", kernels.weight.numpy(), shares)[:, None].astype(np.float32)
