@@ -71,8 +71,10 @@ with results:
         )
     st.caption(view.say(found, layer))
 
-st.subheader(f"Unit {unit}")
-view.draw_unit(found, layer, unit)
+    st.subheader(f"Unit {unit}")
+    view.draw_curves(found, layer, unit)
+
+view.draw_details(found, layer, unit)
 unit_links("orientation", layer.name, unit)
 
 left, right = st.columns(2, gap="medium")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from cnnvis_core.orientation.responses import Heard, Place, listener, rounds, sh
 from cnnvis_core.orientation.ripples import Ripples, RippleStimuli, frontend_of, usual_ripples
 
 Order = Literal["rate", "scale", "direction", "modulation"]
+FIELD_SCALES = 33  # evenly spaced ones that a receptive field is made of
 ORDERS: tuple[Order, ...] = ("rate", "scale", "direction", "modulation")
 
 
@@ -190,10 +191,10 @@ def strf(
 ) -> NDArray[np.float64]:
     """A unit's spectro-temporal receptive field (octaves, seconds), up to a factor.
 
-    The inverse Fourier transform of its first harmonics, each weighted by the rates and scales that
-    it stands for (D. J. Klein et al., "Robust spectrotemporal reverse correlation for the auditory
-    system", J. Comput. Neurosci. 2000). Of a linear unit it is the kernel, as far as the ripples
-    shown can make it up.
+    The inverse Fourier transform of its first harmonics (D. J. Klein et al., "Robust
+    spectrotemporal reverse correlation for the auditory system", J. Comput. Neurosci. 2000),
+    interpolated between the rates and scales that were shown; what lies farther from the middle
+    than these can tell fades away. Of a linear unit it is the kernel.
 
     Parameters
     ----------
@@ -207,18 +208,25 @@ def strf(
         Where to give it, about the middle of the unit's field; what was heard before is below 0.
     """
     rates, scales = ripples.signed_rates, np.array(ripples.scales)
-    half = len(rates) // 2
-    wide = np.gradient(rates[half:]) if half > 1 else np.ones(1)
-    weights = np.concatenate([wide[::-1], wide])[:, None]
-    if len(scales) > 1:
-        edges = np.gradient(scales)
-        edges[0] = edges[0] / 2 if scales[0] == 0 else edges[0]
-        weights = weights * edges
-    turn_time = np.exp(-2j * np.pi * np.outer(rates, seconds))
-    turn_bands = np.exp(-2j * np.pi * np.outer(scales, octaves))
-    values = found.harmonic[unit] * weights
-    made: NDArray[np.float64] = np.einsum("rs,so,rt->ot", values, turn_bands, turn_time).real
+    even_rates = np.arange(-rates[-1], rates[-1] + 1e-9, min(ripples.rates_hz[0], rates[-1] / 8))
+    even_scales = np.linspace(scales[0], scales[-1], FIELD_SCALES)
+    weights = np.ones(FIELD_SCALES)
+    weights[0] = 0.5 if scales[0] == 0 else 1.0  # up and down are one there
+    values = _along(found.harmonic[unit], rates, even_rates)
+    values = _along(values.T, scales, even_scales) * weights[:, None]
+    turn_time = np.exp(-2j * np.pi * np.outer(even_rates, seconds))
+    turn_bands = np.exp(-2j * np.pi * np.outer(even_scales, octaves))
+    made: NDArray[np.float64] = (turn_bands.T @ values @ turn_time).real
     return made
+
+
+def _along(values: NDArray[Any], axis: NDArray[Any], at: NDArray[Any]) -> NDArray[Any]:
+    """Complex values (axis, others) at other places of the axis, between those that are known."""
+    low = np.clip(np.searchsorted(axis, at, "right") - 1, 0, max(len(axis) - 2, 0))
+    high = np.minimum(low + 1, len(axis) - 1)
+    share = (at - axis[low]) / np.maximum(axis[high] - axis[low], 1e-12)
+    found: NDArray[Any] = values[low] * (1 - share)[:, None] + values[high] * share[:, None]
+    return found
 
 
 def ranked(table: pd.DataFrame, by: Order, rate_hz: float = 0.0) -> NDArray[np.int64]:

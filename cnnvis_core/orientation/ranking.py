@@ -39,8 +39,8 @@ class LayerTuning:
         in [0, 180), counter-clockwise from horizontal; ``selectivity``, 1 - circular variance in
         [0, 1]; ``selective``, whether, before the non-linearity, it exceeds what 95 % of the
         layer's kernels reach with their weights shuffled (missing where it has none of its own);
-        ``orthogonal_to_preferred``; ``half_width_deg``; ``preferred_frequency`` in cycles a pixel and
-        ``preferred_cycles_per_field`` in cycles a receptive field; ``modulation``, F1/F0;
+        ``orthogonal_to_preferred``; ``half_width_deg``; ``preferred_frequency`` in cycles a pixel
+        and ``preferred_cycles_per_field`` in cycles a receptive field; ``modulation``, F1/F0;
         ``peak_response``; ``responds``; and ``colour_ratio``, peak response to gratings of colour
         over that to those of brightness (E. N. Johnson et al., Nat. Neurosci. 2001: above 2 a cell
         prefers colour, below 0.5 brightness), where colours were shown. What responds to no

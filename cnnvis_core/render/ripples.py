@@ -16,6 +16,7 @@ from cnnvis_core.render.sprites import Sprite, largest, sheet, unsigned_tiles
 from cnnvis_core.render.tuning import columns
 
 Values = NDArray[np.float64]
+NEITHER = 0.1  # size of a direction index that is none
 ENLARGED = 3  # pixels of a tile a rate and a scale
 
 
@@ -36,10 +37,17 @@ def ripple_names(table: pd.DataFrame, order: Sequence[int] | NDArray[np.int64]) 
             continue
         names.append(
             f"Unit {unit}: {row['preferred_rate_hz']:.3g} Hz "
-            f"{'down' if row['direction'] > 0 else 'up'}, {row['preferred_scale']:.2g} cycles an "
+            f"{way(row['direction'])}, {row['preferred_scale']:.2g} cycles an "
             f"octave, direction {row['direction']:+.2f}"
         )
     return names
+
+
+def way(direction: float) -> str:
+    """A direction index in words."""
+    if abs(direction) < NEITHER:
+        return "either way"
+    return "down" if direction > 0 else "up"
 
 
 def transfer_chart(found: LayerModulation, ripples: Ripples, unit: int) -> alt.Chart:
@@ -81,7 +89,7 @@ def transfer_chart(found: LayerModulation, ripples: Ripples, unit: int) -> alt.C
                 alt.Tooltip("response:Q", format=".4g"),
             ],
         )
-        .properties(height=280)
+        .properties(height=340)
     )
 
 
@@ -114,7 +122,7 @@ def field_chart(values: Values, seconds: Values, octaves: Values) -> alt.Chart:
                 ),
             ),
         )
-        .properties(height=280)
+        .properties(height=340)
     )
 
 
@@ -130,7 +138,11 @@ def preference_chart(table: pd.DataFrame) -> alt.Chart:
                 title="rate (Hz)",
                 scale=alt.Scale(type="log", nice=False, padding=12),
             ),
-            y=alt.Y("preferred_scale:Q", title="scale (cycles an octave)"),
+            y=alt.Y(
+                "preferred_scale:Q",
+                title="scale (cycles an octave)",
+                scale=alt.Scale(type="symlog", constant=0.3),
+            ),
             color=alt.Color(
                 "direction:Q",
                 scale=alt.Scale(domain=[-1, -0.5, 0, 0.5, 1], range=list(DIVERGING)),
@@ -145,7 +157,7 @@ def preference_chart(table: pd.DataFrame) -> alt.Chart:
                 alt.Tooltip("direction:Q", format="+.2f"),
             ],
         )
-        .properties(height=260)
+        .properties(height=340)
     )
 
 

@@ -17,8 +17,9 @@ from cnnvis_core.render.sprites import Sprite, sheet
 
 POLAR_SIDE = 48  # pixels of a small polar plot
 DARK, EVEN = 0.16, 0.62  # gray of the ground and of an unselective shape, 0 to 1
-CHROMA = 0.13  # of the tints, in OKLab
+CHROMA = 0.16  # of the tints, in OKLab
 LIGHTNESS = 0.75
+FULL_TINT = 0.5  # selectivity from which a tint is full
 GRAY = "#8d99a6"
 BIN_DEG = 10.0
 
@@ -64,7 +65,7 @@ def tinted_kernels(
 ) -> Sprite:
     """Kernels (units, h, w) from dark to light, each on its own scale, tinted by preferred angle.
 
-    The tint is the stronger the more selective the unit.
+    The tint is the stronger the more selective the unit, and full from a selectivity of a half.
     """
     limits = np.maximum(np.abs(weight).max((1, 2)), 1e-12)[:, None, None]
     values = (weight / limits / 2 + 0.5)[order]
@@ -94,7 +95,7 @@ def polar_tiles(found: LayerTuning, order: NDArray[np.int64]) -> Sprite:
 
 def _tints(table: pd.DataFrame) -> NDArray[np.float64]:
     responds = table["responds"].to_numpy(bool)
-    found = tint(table["preferred_deg"].to_numpy(), table["selectivity"].to_numpy())
+    found = tint(table["preferred_deg"].to_numpy(), table["selectivity"].to_numpy() / FULL_TINT)
     return np.where(responds[:, None], found, EVEN * 0.6)
 
 
@@ -194,7 +195,7 @@ def polar_plot(found: LayerTuning, unit: int) -> alt.LayerChart | alt.FacetChart
     )
     return (
         alt.layer(grid, shape, text)
-        .properties(width=220, height=220)
+        .properties(width=190, height=190, autosize=alt.AutoSizeParams(type="pad"))
         .configure_view(strokeOpacity=0)
     )
 
@@ -236,9 +237,10 @@ def angle_histogram(table: pd.DataFrame) -> alt.Chart:
     """How many units prefer each angle, those beyond chance apart."""
     frame = table.dropna(subset=["preferred_deg"])
     low = np.floor(frame["preferred_deg"] / BIN_DEG) * BIN_DEG
-    kind = np.where(frame["selective"].fillna(False), "beyond chance", "no more than chance")
+    kinds = ["beyond chance", "no more than chance"]
+    kind = np.where(frame["selective"].fillna(False), *kinds)
     if frame["selective"].isna().all():
-        kind = np.full(len(frame), "all units")
+        kinds, kind = ["all units"], np.full(len(frame), "all units")
     counts = pd.DataFrame({"low": low, "kind": kind}).value_counts().reset_index(name="units")
     counts["high"] = counts["low"] + BIN_DEG
     return (
@@ -256,10 +258,7 @@ def angle_histogram(table: pd.DataFrame) -> alt.Chart:
             y=alt.Y("units:Q", title="units", axis=alt.Axis(tickMinStep=1)),
             color=alt.Color(
                 "kind:N",
-                scale=alt.Scale(
-                    domain=["beyond chance", "no more than chance", "all units"],
-                    range=[ACCENT, GRAY, ACCENT],
-                ),
+                scale=alt.Scale(domain=kinds, range=[ACCENT, GRAY][: len(kinds)]),
                 legend=alt.Legend(orient="bottom", title=None),
             ),
             order=alt.Order("kind:N"),
@@ -270,7 +269,7 @@ def angle_histogram(table: pd.DataFrame) -> alt.Chart:
                 alt.Tooltip("units:Q"),
             ],
         )
-        .properties(height=220)
+        .properties(height=280)
     )
 
 

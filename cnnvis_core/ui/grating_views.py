@@ -159,39 +159,47 @@ class GratingView:
             )  # fmt: skip
         return table
 
-    def draw_unit(self, found: OrientationTuning, layer: Layer, unit: int) -> None:
-        """Draw curves, best and worst grating, kernel, and the indices."""
+    def draw_curves(self, found: OrientationTuning, layer: Layer, unit: int) -> None:
+        """Draw the tuning curve, straight and around a circle."""
         one = found.layers[layer.name]
-        row = self._full_table(found, layer).iloc[unit]
+        row = one.table.iloc[unit]
         if not row["responds"]:
             st.info("This unit responds to none of these gratings, so it has no angle.")
-            draw_kernel(self.model, layer, unit)
             return
-        curve, around, said = st.columns([5, 3, 4], gap="medium")
-        with curve:
-            st.altair_chart(
-                drawn.tuning_curve(one, unit), width="stretch",
-                alt=f"Response over the angle, preferred {row['preferred_deg']:.0f} degrees",
-            )  # fmt: skip
-            st.caption(
-                "Response at the best stripe width, in the network's own unit; the dashed line is "
-                "the preferred angle."
-            )
-        with around:
-            st.altair_chart(drawn.polar_plot(one, unit), alt="The same around a circle")
-        with said:
-            st.markdown(_indices(row))
-        with st.container(horizontal=True):
-            for title, at in (("Best grating", one.best[unit]), ("Worst", one.worst[unit])):
-                self._draw_grating(found.gratings, title, at)
-            with st.container(width=SIDE + 40):
-                draw_kernel(self.model, layer, unit)
-            with st.container(width=380):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            with st.container(width=290):
                 st.altair_chart(
-                    drawn.frequency_curve(one, found.gratings, unit), width="stretch",
-                    alt=f"Response over the frequency, best {row['preferred_frequency']:.3f}",
+                    drawn.tuning_curve(one, unit), width="stretch",
+                    alt=f"Response over the angle, preferred {row['preferred_deg']:.0f} degrees",
                 )  # fmt: skip
-                st.caption("Response at the best angle.")
+            st.altair_chart(
+                drawn.polar_plot(one, unit), width="content", alt="The same around a circle"
+            )
+        st.caption(
+            "Response at the best stripe width, in the network's own unit; the dashed line is the "
+            "preferred angle. On the right the same around a circle."
+        )
+
+    def draw_details(self, found: OrientationTuning, layer: Layer, unit: int) -> None:
+        """Draw the indices, best and worst grating, the kernel and the frequency curve."""
+        one = found.layers[layer.name]
+        row = self._full_table(found, layer).iloc[unit]
+        if row["responds"]:
+            with st.container(horizontal=True, gap="medium"):
+                with st.container(width=390):
+                    st.markdown(_indices(row))
+                with st.container(width=390):
+                    st.altair_chart(
+                        drawn.frequency_curve(one, found.gratings, unit), width="stretch",
+                        alt=f"Response over the frequency, best {row['preferred_frequency']:.3f}",
+                    )  # fmt: skip
+                    st.caption("Response at the best angle.")
+        with st.container(horizontal=True, gap="medium"):
+            if row["responds"]:
+                for title, at in (("Best grating", one.best[unit]), ("Worst", one.worst[unit])):
+                    self._draw_grating(found.gratings, title, at)
+            with st.container(width=SIDE + 50):
+                draw_kernel(self.model, layer, unit)
 
     def _draw_grating(self, gratings: Gratings, title: str, at: Any) -> None:
         channels, height, width = self.model.input_shape

@@ -27,6 +27,7 @@ PHASES = (4, 8, 12, 16)
 FIELD_OCTAVES = 1.5  # to either side
 FIELD_SECONDS = 0.25
 FIELD_POINTS = 41
+USUAL_HZ = 4.0  # syllables and footsteps
 SECONDS = 2.0  # of a ripple that is played
 WORDS: dict[Order, str] = {
     "rate": "nearest to a rate",
@@ -91,7 +92,10 @@ class RippleView:
         if by == "rate":
             rates = orientation.usual_ripples(self.model).rates_hz
             offered = {f"{hz:.3g} Hz": hz for hz in rates}
-            chosen = st.select_slider("Rate", list(offered), key="rate", bind="query-params")
+            usual = min(offered, key=lambda name: abs(offered[name] - USUAL_HZ))
+            chosen = st.select_slider(
+                "Rate", list(offered), usual, key="rate", bind="query-params",
+            )  # fmt: skip
             way = st.segmented_control(
                 "Moving", [DOWN, UP], default=DOWN, required=True, key="way", bind="query-params",
                 format_func=str.capitalize,
@@ -125,15 +129,17 @@ class RippleView:
         silent = int((~table["responds"]).sum())
         return said + (f"{silent:,} respond to no ripple; they stand last." if silent else "")
 
-    def draw_unit(self, found: ModulationTuning, layer: Layer, unit: int) -> None:
-        """Draw the transfer function, the receptive field, and the best ripple."""
+    def draw_curves(self, found: ModulationTuning, layer: Layer, unit: int) -> None:
+        """Draw the transfer function and the receptive field."""
         one, shown = found.layers[layer.name], found.ripples
         row = one.table.iloc[unit]
         if not row["responds"]:
             st.info("This unit responds to none of these ripples, so it has no rate.")
-            draw_kernel(self.model, layer, unit)
             return
-        transfer, field, said = st.columns([4, 4, 4], gap="medium")
+        seconds = np.linspace(-FIELD_SECONDS, FIELD_SECONDS, FIELD_POINTS)
+        octaves = np.linspace(-FIELD_OCTAVES, FIELD_OCTAVES, FIELD_POINTS)
+        values = orientation.strf(one, shown, unit, seconds, octaves)
+        transfer, field = st.columns(2)
         with transfer:
             st.altair_chart(
                 drawn.transfer_chart(one, shown, unit), width="stretch",
@@ -141,48 +147,52 @@ class RippleView:
             )  # fmt: skip
             st.caption("Response to each ripple, in the network's own unit.")
         with field:
-            seconds = np.linspace(-FIELD_SECONDS, FIELD_SECONDS, FIELD_POINTS)
-            octaves = np.linspace(-FIELD_OCTAVES, FIELD_OCTAVES, FIELD_POINTS)
-            values = orientation.strf(one, shown, unit, seconds, octaves)
             st.altair_chart(
                 drawn.field_chart(values, seconds, octaves), width="stretch",
                 alt="The spectro-temporal receptive field",
             )  # fmt: skip
             st.caption(
-                "Receptive field: orange where more sound drives it, blue where less; on its own "
-                "scale, about the middle of what the unit hears."
+                "Receptive field, on its own scale: orange where more sound drives it, blue where "
+                "less; the past is on the left."
             )
-        with said:
-            st.markdown(_indices(row))
-            draw_kernel(self.model, layer, unit)
-        self._draw_best(found, one.transfer[unit], row)
 
-    def _draw_best(self, found: ModulationTuning, transfer: Any, row: pd.Series) -> None:
+    def draw_details(self, found: ModulationTuning, layer: Layer, unit: int) -> None:
+        """Draw the indices, the best ripple and the kernel."""
+        one = found.layers[layer.name]
+        row = one.table.iloc[unit]
+        with st.container(horizontal=True, gap="medium"):
+            with st.container(width=330):
+                if row["responds"]:
+                    st.markdown(_indices(row))
+                draw_kernel(self.model, layer, unit)
+            if row["responds"]:
+                self._draw_best(found, one.transfer[unit])
+
+    def _draw_best(self, found: ModulationTuning, transfer: Any) -> None:
         """The ripple that drives the unit most, to see and to hear."""
-        shown, frontend = found.ripples, self.model.frontend
+        shown = found.ripples
+        frontend: Any = self.model.frontend
         at = np.unravel_index(int(np.nanargmax(transfer)), transfer.shape)
         rate, scale = float(shown.signed_rates[at[0]]), float(shown.scales[at[1]])
         levels = RippleStimuli(self.model, shown).inputs([(int(at[0]), int(at[1]), 0)])[0, 0]
-        frames = max(2, round(SECONDS * frontend.sample_rate / frontend.hop))  # type: ignore[attr-defined]
+        frames = max(2, round(SECONDS * frontend.sample_rate / frontend.hop))
         levels = levels[:, :frames]
-        with st.container(horizontal=True):
-            with st.container(width=520):
-                st.altair_chart(
-                    charts.spectrogram(
-                        levels.numpy(),
-                        frontend.frame_seconds(levels.shape[1]),  # type: ignore[attr-defined]
-                        frontend.mel_centres_hz(),  # type: ignore[attr-defined]
-                    ).properties(height=220),
-                    width="stretch", alt=f"The best ripple, {rate:.2g} Hz",
-                )  # fmt: skip
-            with st.container(width=320):
-                clip = orientation.ripple_sound(self.model, shown, rate, scale, SECONDS)
-                st.markdown("**The best ripple**")
-                st.audio(wav(clip.samples, clip.sample_rate), format="audio/wav")
-                st.caption(
-                    f"{abs(rate):.3g} Hz moving {DOWN if rate > 0 else UP}, {scale:.2g} cycles an "
-                    "octave, made of tones. The network was given the spectrogram itself."
-                )
+        with st.container(width=400):
+            st.altair_chart(
+                charts.spectrogram(
+                    levels.numpy(),
+                    frontend.frame_seconds(levels.shape[1]),
+                    frontend.mel_centres_hz(),
+                ).properties(height=200),
+                width="stretch", alt=f"The best ripple, {rate:.2g} Hz",
+            )  # fmt: skip
+            clip = orientation.ripple_sound(self.model, shown, rate, scale, SECONDS)
+            st.audio(wav(clip.samples, clip.sample_rate), format="audio/wav")
+            st.caption(
+                f"The best ripple: {abs(rate):.3g} Hz moving {DOWN if rate > 0 else UP}, "
+                f"{scale:.2g} cycles an octave, to be heard as tones. The network was given the "
+                "spectrogram itself."
+            )
 
     def draw_layer(self, found: ModulationTuning, layer: Layer) -> None:
         """Draw which rates, scales and directions the units prefer."""
@@ -217,14 +227,13 @@ class RippleView:
 
 def _indices(row: pd.Series) -> str:
     """A unit's figures, a line each."""
-    way = DOWN if row["direction"] > 0 else UP
     chance = ""
     if row["selective"] is not pd.NA:
         chance = " (beyond chance)" if row["selective"] else " (no more than chance)"
     ratio, kind = row["modulation"], "simple" if row["modulation"] > 1 else "complex"
     return "  \n".join(
         [
-            f"**Preferred rate** {row['preferred_rate_hz']:.3g} Hz, {way}",
+            f"**Preferred rate** {row['preferred_rate_hz']:.3g} Hz, {drawn.way(row['direction'])}",
             f"**Preferred scale** {row['preferred_scale']:.2g} cycles an octave",
             f"**Direction** {row['direction']:+.2f}{chance}",
             f"**F1/F0** {f'{ratio:.2f}' if ratio < 100 else 'above 100'} ({kind})",

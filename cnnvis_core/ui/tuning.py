@@ -18,7 +18,7 @@ from cnnvis_core.render.sprites import Sprite
 
 Found = TypeVar("Found")
 
-PLACE_NAMES = {"middle": "Middle of the map", "mean": "Mean of the map"}
+PLACE_NAMES = {"middle": "Middle", "mean": "Mean"}
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,11 @@ class TuningView(Protocol[Found]):
     def say(self, found: Found, layer: Layer) -> str:
         """What was measured, and how to read the sheet."""
 
-    def draw_unit(self, found: Found, layer: Layer, unit: int) -> None:
-        """Draw all about a unit."""
+    def draw_curves(self, found: Found, layer: Layer, unit: int) -> None:
+        """Draw what drives a unit and how much."""
+
+    def draw_details(self, found: Found, layer: Layer, unit: int) -> None:
+        """Draw a unit's indices, its best stimulus and its kernel."""
 
     def draw_layer(self, found: Found, layer: Layer) -> None:
         """Draw what the layer's units have in common."""
@@ -92,8 +95,8 @@ class TuningView(Protocol[Found]):
 def choose_place() -> Place:
     """Draw the choice of where a unit is listened to."""
     return st.segmented_control(
-        "Listen to", PLACES, format_func=PLACE_NAMES.__getitem__, default="middle", required=True,
-        key="place", bind="query-params",
+        "Listen to the map's", PLACES, format_func=PLACE_NAMES.__getitem__, default="middle",
+        required=True, key="place", bind="query-params",
         help="A unit answers at every place of its map. The middle one is farthest from the "
         "borders.",
     ) or "middle"  # fmt: skip
