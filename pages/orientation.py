@@ -84,11 +84,17 @@ with left:
 with right:
     st.subheader("From the first layer to the last")
     depth = ("every layer", *asked.key)
-    if recall(depth) or st.button("Measure every convolution", icon=":material/stacks:"):
+
+    def want_depth() -> None:
+        """Measure every layer from now on, as long as nothing else is asked for."""
+        st.session_state["wanted-depth"] = depth
+
+    if recall(depth) or st.session_state.get("wanted-depth") == depth:
         every = run_job(depth, lambda: asked.start(measured_layers(model), False), view.doing)
         if every.value is not None:
             view.draw_depth(every.value)
     else:
+        st.button("Measure every convolution", icon=":material/stacks:", on_click=want_depth)
         st.caption("One pass of the same stimuli serves all layers; it may take a while.")
 
 draw_downloads(
