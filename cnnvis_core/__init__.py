@@ -6,6 +6,7 @@ Everything that the dashboard shows can be computed from a notebook with the nam
 from cnnvis_core.activations import feature_maps
 from cnnvis_core.attribution import Attribution, attribute
 from cnnvis_core.errors import CnnvisError, InputError, ModelError
+from cnnvis_core.exemplars import Exemplars, build_exemplars, open_exemplars
 from cnnvis_core.filters import Kernels, filters
 from cnnvis_core.inputs import Clip, read_audio, read_image
 from cnnvis_core.jobs import Job, Progress, run
@@ -32,6 +33,7 @@ __all__ = [
     "Attribution",
     "Clip",
     "CnnvisError",
+    "Exemplars",
     "InputError",
     "Job",
     "Kernels",
@@ -46,6 +48,7 @@ __all__ = [
     "Progress",
     "ReceptiveField",
     "attribute",
+    "build_exemplars",
     "catalogue",
     "faithfulness",
     "feature_maps",
@@ -56,6 +59,7 @@ __all__ = [
     "maximize",
     "occlude",
     "occluder_for",
+    "open_exemplars",
     "rank_modulation",
     "rank_orientation",
     "read_audio",

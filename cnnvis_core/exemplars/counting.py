@@ -1,0 +1,188 @@
+"""Counting a chunk: decode, preprocess, pass, tally. The same on one machine and on many."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from cnnvis_core.errors import CnnvisError, InputError
+from cnnvis_core.exemplars.sources import Source
+from cnnvis_core.exemplars.tally import Answers, Tally, tally
+from cnnvis_core.inputs import Clip, read_audio, read_image
+from cnnvis_core.models.logmel import LogMel
+from cnnvis_core.models.model import Model
+from cnnvis_core.models.probe import Probe
+
+DECODERS = 2  # threads that decode ahead
+AHEAD = 3  # batches
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """A chunk, or the part of it that is done.
+
+    Attributes
+    ----------
+    items : int
+        Items that were looked at, broken ones as well.
+    tallies : dict
+        Layer -> `Tally`.
+    broken : dict
+        Index -> why.
+    """
+
+    items: int
+    tallies: dict[str, Tally]
+    broken: dict[int, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Counter:
+    """Counts chunks of a collection.
+
+    Attributes
+    ----------
+    model : Model
+        Not changed.
+    layers : tuple of str
+        Whose units.
+    k : int
+        How many exemplars a unit.
+    batch : int
+        Inputs a pass.
+    """
+
+    model: Model
+    layers: tuple[str, ...]
+    k: int
+    batch: int
+
+    def probe(self) -> Probe:
+        """What listens to the layers."""
+        return Probe(self.model, self.layers, tuple(self.model.input_shape), folded=True)
+
+    def count(self, source: Source, start: int, stop: int) -> Iterator[Counted]:
+        """Count items from ``start`` up to ``stop``; yields after each pass what is counted."""
+        probe, labels = self.probe(), source.labels
+        classes = len(source.classes)
+        tallies: dict[str, Tally] = {}
+        broken: dict[int, str] = {}
+        waiting: list[tuple[int, torch.Tensor]] = []
+        seen = 0
+        for index, inputs in self._decoded(source, start, stop):
+            seen += 1
+            if isinstance(inputs, InputError):
+                broken[index] = str(inputs)
+            else:
+                waiting += [(index, x) for x in inputs]
+            last = start + seen >= stop
+            while len(waiting) >= self.batch or (last and waiting):
+                now, waiting = self._whole(waiting)
+                for layer, part in self._pass(probe, now, labels, classes).items():
+                    tallies[layer] = tallies[layer].plus(part) if layer in tallies else part
+                yield Counted(seen, tallies, broken)
+        yield Counted(seen, tallies, broken)
+
+    def _whole(
+        self, waiting: list[tuple[int, torch.Tensor]]
+    ) -> tuple[list[tuple[int, torch.Tensor]], list[tuple[int, torch.Tensor]]]:
+        """A batch of whole items, and the rest; an item of many windows may be a large batch."""
+        cut = min(self.batch, len(waiting))
+        while cut < len(waiting) and waiting[cut][0] == waiting[cut - 1][0]:
+            cut += 1
+        return waiting[:cut], waiting[cut:]
+
+    def _pass(
+        self,
+        probe: Probe,
+        now: Sequence[tuple[int, torch.Tensor]],
+        labels: Sequence[int],
+        classes: int,
+    ) -> dict[str, Tally]:
+        device = self.model.device
+        whose = [index for index, _ in now]
+        items = list(dict.fromkeys(whose))
+        with torch.inference_mode():
+            maps = probe.maps(torch.cat([x for _, x in now]).to(device))
+            ids = torch.tensor(items, device=device)
+            of_class = torch.tensor([labels[index] for index in items], device=device)
+            found = {}
+            for layer, values in maps.items():
+                answers = Answers.of_maps(values)
+                if len(items) < len(whose):
+                    answers = _by_item(answers, whose, items)
+                found[layer] = tally(answers, ids, of_class, self.k, classes)
+        return found
+
+    def _decoded(
+        self, source: Source, start: int, stop: int
+    ) -> Iterator[tuple[int, list[torch.Tensor] | InputError]]:
+        """Inputs (1, C, H, W) of each item, decoded ahead by threads, in order."""
+        with ThreadPoolExecutor(DECODERS) as pool:
+            ahead: deque[tuple[int, Future[list[torch.Tensor] | InputError]]] = deque()
+            try:
+                for index, data in source.items(start, stop):
+                    ahead.append((index, pool.submit(self._decode, data)))
+                    if len(ahead) > AHEAD * self.batch:
+                        first, future = ahead.popleft()
+                        yield first, future.result()
+                while ahead:
+                    first, future = ahead.popleft()
+                    yield first, future.result()
+            finally:
+                for _, future in ahead:
+                    future.cancel()
+
+    def _decode(self, data: bytes | InputError) -> list[torch.Tensor] | InputError:
+        if isinstance(data, InputError):
+            return data
+        try:
+            if self.model.modality == "audio":
+                return windows(self.model, read_audio(data))
+            return [self.model.frontend(read_image(data))]
+        except CnnvisError as error:
+            return InputError(str(error))
+
+
+def windows(model: Model, clip: Clip) -> list[torch.Tensor]:
+    """Spectrograms (1, 1, bands, frames) of the network's length, side by side over a clip.
+
+    A clip that is too short is filled with silence; the last window ends with the clip.
+    """
+    frontend, frames = model.frontend, model.input_shape[2]
+    if not isinstance(frontend, LogMel):
+        return [frontend(clip)]
+    samples = frontend.resample(clip)
+    short = frames - frontend.frames(len(samples))
+    if short > 0:
+        samples = F.pad(samples, (0, short * frontend.hop))
+    x = frontend.spectrogram(samples[None])
+    return [x[..., first : first + frames] for first in window_starts(x.shape[3], frames)]
+
+
+def window_starts(length: int, frames: int) -> list[int]:
+    """First frame of each window over so many frames."""
+    starts = list(range(0, length - frames + 1, frames))
+    if starts[-1] + frames < length:
+        starts.append(length - frames)
+    return starts
+
+
+def _by_item(answers: Answers, whose: list[int], items: list[int]) -> Answers:
+    """Answers to items that were looked at in several windows, of which each has its number."""
+    owner = torch.tensor(whose, device=answers.mean.device)
+    maxima, means, places = [], [], []
+    for item in items:
+        mine = (owner == item).nonzero()[:, 0]
+        maximum, window = answers.maximum[mine].max(0)
+        at = answers.place[mine].gather(0, window[None, :, None].expand(1, -1, 3))[0]
+        at[:, 2] = window
+        places.append(at)
+        maxima.append(maximum)
+        means.append(answers.mean[mine].mean(0))
+    return Answers(torch.stack(maxima), torch.stack(means), torch.stack(places))

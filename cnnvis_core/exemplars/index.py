@@ -1,0 +1,300 @@
+"""An index of exemplars, as it lies in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cnnvis_core.errors import InputError, ModelError
+from cnnvis_core.exemplars.sources import Source
+from cnnvis_core.exemplars.store import (
+    STATE,
+    VERSION,
+    Identity,
+    State,
+    identity_of,
+    read_manifest,
+    write,
+    write_manifest,
+)
+from cnnvis_core.exemplars.tally import QUANTILES, Tally, quantiles
+from cnnvis_core.models.model import Model
+from cnnvis_core.models.weights import weights_hash
+
+By = Literal["max", "mean"]
+PLACE = ("row", "col", "window")
+TOP, UNITS, CLASSES, ITEMS = "top.parquet", "units.parquet", "classes.parquet", "items.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Exemplars:
+    """Which items of a collection drive each unit most.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    manifest : dict
+        What it was made of.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers whose units are in it."""
+        return tuple(self.manifest["units"])
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the collection's classes; empty where it has none."""
+        return list(self.manifest["classes"])
+
+    @property
+    def broken(self) -> list[dict[str, str]]:
+        """Files that could not be read, each with the reason."""
+        return list(self.manifest["broken"])
+
+    def top(self, layer: str, unit: int, by: By = "max") -> pd.DataFrame:
+        """The items that drive a unit most, strongest first.
+
+        Parameters
+        ----------
+        layer : str
+            Its layer.
+        unit : int
+            The unit.
+        by : {"max", "mean"}
+            By the maximum of its map, or by the mean of it.
+
+        Returns
+        -------
+        DataFrame
+            ``file``, ``class``, ``activation``, ``row`` and ``col`` of the maximum in the map (-1
+            for means), ``window`` of a long sound, ``item`` and ``rank``.
+
+        Raises
+        ------
+        ModelError
+            If the layer or the unit is not in it.
+        InputError
+            If there is no such order.
+        """
+        if by not in ("max", "mean"):
+            raise InputError(f"Exemplars are ranked by 'max' or 'mean', not by {by!r}.")
+        found = self._rows(TOP, layer, unit)
+        found = found[found["by"] == by].sort_values("rank", ignore_index=True)
+        items = self._items.iloc[found["item"]]
+        found.insert(0, "file", items["file"].to_numpy())
+        found.insert(1, "class", items["class"].to_numpy())
+        return found.drop(columns=["layer", "unit", "by"])
+
+    def by_class(self, layer: str, unit: int) -> pd.DataFrame:
+        """Mean activation of a unit for each class, the most typical class first.
+
+        Returns
+        -------
+        DataFrame
+            ``class``, ``count`` of items, ``mean_max`` and ``mean_mean``.
+        """
+        found = self._rows(CLASSES, layer, unit).drop(columns=["layer", "unit"])
+        return found.sort_values("mean_max", ascending=False, ignore_index=True, kind="stable")
+
+    def quantiles(self, layer: str, unit: int) -> pd.DataFrame:
+        """Quantiles of a unit's maxima and means over the items, within 5 % of the value.
+
+        Returns
+        -------
+        DataFrame
+            ``share``, ``max`` and ``mean``.
+        """
+        row = self._rows(UNITS, layer, unit).iloc[0]
+        return pd.DataFrame(
+            {
+                "share": QUANTILES,
+                **{by: [row[f"{by}_{_percent(s)}"] for s in QUANTILES] for by in ("max", "mean")},
+            }
+        )
+
+    def units_for(self, layer: str, name: str) -> pd.DataFrame:
+        """Units of a layer that like a class, most typical first.
+
+        How much more strongly a unit answers to the class than to all items, in standard deviations
+        of its means over the classes.
+
+        Raises
+        ------
+        InputError
+            If there is no such class.
+        """
+        if name not in self.classes:
+            raise InputError(f"The collection has no class named {name!r}.")
+        self._check(layer, 0)
+        table = self._table(CLASSES, layer)
+        groups = table.groupby("unit")["mean_max"]
+        spread = groups.transform("std").replace(0, np.nan)
+        table["preference"] = (table["mean_max"] - groups.transform("mean")) / spread
+        mine = table[table["class"] == name].dropna(subset=["preference"])
+        mine = mine.sort_values("preference", ascending=False, kind="stable", ignore_index=True)
+        return mine[["unit", "preference", "mean_max", "mean_mean"]]
+
+    @cached_property
+    def _items(self) -> pd.DataFrame:
+        return pq.read_table(self.path / ITEMS).to_pandas()
+
+    def _table(self, name: str, layer: str) -> pd.DataFrame:
+        return pq.read_table(self.path / name, filters=[("layer", "==", layer)]).to_pandas()
+
+    def _check(self, layer: str, unit: int) -> None:
+        if layer not in self.manifest["units"]:
+            raise ModelError(f"The index has no layer {layer!r}; it has {', '.join(self.layers)}.")
+        count = self.manifest["units"][layer]
+        if not 0 <= unit < count:
+            raise ModelError(f"The layer {layer!r} has units 0 to {count - 1}, not {unit}.")
+
+    def _rows(self, name: str, layer: str, unit: int) -> pd.DataFrame:
+        self._check(layer, unit)
+        wanted = [("layer", "==", layer), ("unit", "==", unit)]
+        return pq.read_table(self.path / name, filters=wanted).to_pandas()
+
+
+def open_exemplars(path: str | Path, model: Model | None = None) -> Exemplars:
+    """Open an index that is finished.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its folder.
+    model : Model, optional
+        The model that it should be of.
+
+    Raises
+    ------
+    InputError
+        If it is none, is not finished, was written by another version, or is of another model.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise InputError(f"{folder.name!r} holds no index of exemplars; build one there first.")
+    identity = identity_of(manifest)
+    if identity.version != VERSION:
+        raise InputError(
+            f"The index in {folder.name!r} was written by another version of cnnvis (format "
+            f"{identity.version}, this one reads {VERSION}); build it again."
+        )
+    if not manifest.get("complete"):
+        raise InputError(f"The index in {folder.name!r} is not finished; run its job to the end.")
+    if model is not None and identity.weights != weights_hash(model):
+        raise InputError(
+            f"The index in {folder.name!r} is of another model ({identity.model!r}, or other "
+            f"weights of it), not of {model.card.title}; choose that model or build it again."
+        )
+    return Exemplars(folder, manifest)
+
+
+def finish(folder: Path, identity: Identity, source: Source, state: State) -> Exemplars:
+    """Write the tables of a run that has seen everything, and then the manifest."""
+    names, labels, classes = list(source.names), list(source.labels), list(source.classes)
+    named = [classes[label] if label >= 0 else None for label in labels]
+    whole = [index for index in range(len(names)) if index not in state.broken]
+    counts = np.bincount([labels[i] for i in whole if labels[i] >= 0], minlength=len(classes))
+    broken = [{"file": names[i], "reason": why} for i, why in sorted(state.broken.items())]
+    _write(folder / ITEMS, [{"file": names, "class": pa.array(named, pa.string())}])
+    _write(folder / TOP, [_top(layer, tally) for layer, tally in state.tallies.items()])
+    _write(folder / UNITS, [_units(layer, tally) for layer, tally in state.tallies.items()])
+    _write(
+        folder / CLASSES,
+        [_classes(layer, tally, classes, counts) for layer, tally in state.tallies.items()],
+    )
+    further = {
+        "complete": True,
+        "items": len(names),
+        "classes": classes,
+        "units": {layer: tally.units for layer, tally in state.tallies.items()},
+        "broken": broken,
+    }
+    write_manifest(folder, identity, further)
+    (folder / STATE).unlink(missing_ok=True)
+    return open_exemplars(folder)
+
+
+def _write(path: Path, parts: Sequence[Mapping[str, Any]]) -> None:
+    """A Parquet file with a row group a part, so that one layer is read without the others."""
+    buffer = pa.BufferOutputStream()
+    writer = None
+    for part in parts:
+        table = pa.table(dict(part))
+        writer = writer or pq.ParquetWriter(buffer, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+    write(path, buffer.getvalue().to_pybytes())
+
+
+def _top(layer: str, tally: Tally) -> dict[str, Any]:
+    parts = tally.arrays()
+    units, k = parts["max_value"].shape
+    columns: dict[str, list[Any]] = {}
+    for by in ("max", "mean"):
+        place = parts["max_place"] if by == "max" else np.full((units, k, 3), -1)
+        for name, values in (
+            ("unit", np.repeat(np.arange(units), k)),
+            ("rank", np.tile(np.arange(k), units)),
+            ("item", parts[f"{by}_item"].ravel()),
+            ("activation", parts[f"{by}_value"].ravel()),
+            *(
+                (name, place[..., axis].ravel())
+                for axis, name in enumerate(("row", "col", "window"))
+            ),
+        ):
+            columns.setdefault(name, []).append(values)
+        columns.setdefault("by", []).append(np.full(units * k, by))
+    joined = {name: np.concatenate(values) for name, values in columns.items()}
+    there = joined["item"] >= 0
+    found = {name: values[there] for name, values in joined.items()}
+    order = np.lexsort((found["rank"], found["by"], found["unit"]))
+    found = {name: values[order] for name, values in found.items()}
+    return {"layer": np.full(len(order), layer), **found}
+
+
+def _units(layer: str, tally: Tally) -> dict[str, Any]:
+    parts = tally.arrays()
+    found: dict[str, Any] = {
+        "layer": np.full(tally.units, layer),
+        "unit": np.arange(tally.units),
+    }
+    for by in ("max", "mean"):
+        values = quantiles(parts[f"{by}_sketch"])
+        found |= {f"{by}_{_percent(s)}": values[:, i] for i, s in enumerate(QUANTILES)}
+    return found
+
+
+def _classes(
+    layer: str, tally: Tally, classes: list[str], counts: np.ndarray[Any, Any]
+) -> dict[str, Any]:
+    parts = tally.arrays()
+    units = tally.units
+    with np.errstate(invalid="ignore"):
+        means = {by: parts[f"class_{by}"] / counts for by in ("max", "mean")}
+    return {
+        "layer": np.full(units * len(classes), layer),
+        "unit": np.repeat(np.arange(units), len(classes)),
+        "class": pa.array(classes * units, pa.string()),
+        "count": np.tile(counts, units),
+        "mean_max": means["max"].ravel(),
+        "mean_mean": means["mean"].ravel(),
+    }
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share):02d}"

@@ -1,0 +1,269 @@
+"""The index is what brute force finds, whatever the collection lies in and however it is cut."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import models as zoo
+
+import cnnvis_core as cv
+from cnnvis_core.exemplars import build_exemplars, open_exemplars
+from cnnvis_core.exemplars.tally import QUANTILES
+from tests.exemplars.piles import CLASSES, as_folder, as_parquet, as_zip, pictures
+from tests.support import lively, small_network
+
+FILES = pictures()
+SHAPE = (3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def model() -> cv.Model:
+    return cv.from_module(small_network(), (3, 32, 32))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return as_folder(FILES, tmp_path_factory.mktemp("pictures"))
+
+
+def brute_force(model: cv.Model, layer: str) -> tuple[np.ndarray, np.ndarray]:
+    """Maps of all pictures by hooks set by hand, one picture at a time (items, units, h, w)."""
+    found, first = [], []
+    part = dict(model.module.named_modules())[layer]
+    handle = part.register_forward_hook(lambda _, __, output: found.append(output.clone()))
+    with torch.no_grad():
+        for data in FILES.values():
+            found.clear()
+            model.module(model.preprocess(cv.read_image(data)))
+            first.append(found[0])  # a module may be used again further on
+    handle.remove()
+    maps = torch.cat(first).numpy()
+    return maps.max((2, 3)), maps
+
+
+def untrained(name: str) -> cv.Model:
+    torch.manual_seed(0)
+    module = zoo.get_model(name, weights=None, num_classes=6)
+    return cv.from_module(lively(module, SHAPE), SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("resnet18", ["conv1", "layer2.0.bn2", "layer3.1.relu"]),
+        ("mobilenet_v2", ["features.0.0", "features.5.conv.1.0"]),
+        ("vgg11", ["features.0", "features.8", "classifier.0"]),
+    ],
+)
+def test_it_is_what_brute_force_finds(name, layers, folder, tmp_path):
+    model = untrained(name)
+    found = cv.run(build_exemplars(model, folder, layers, 5, tmp_path / "out", batch=7, chunk=20))
+    names = list(FILES)
+    for layer in layers:
+        if layer.startswith("classifier"):
+            continue
+        maxima, maps = brute_force(model, layer)
+        scale = float(np.abs(maps).max())
+        for unit in (0, maps.shape[1] // 2, maps.shape[1] - 1):
+            top = found.top(layer, unit)
+            assert len(top) == 5
+            np.testing.assert_allclose(
+                top["activation"], np.sort(maxima[:, unit])[::-1][:5], atol=1e-5 * scale
+            )
+            for row in top.itertuples():
+                item = names.index(row.file)
+                assert maps[item, unit, row.row, row.col] == pytest.approx(
+                    row.activation, abs=1e-5 * scale
+                )
+            means = maps.mean((2, 3))[:, unit]
+            by_mean = found.top(layer, unit, by="mean")
+            np.testing.assert_allclose(
+                by_mean["activation"], np.sort(means)[::-1][:5], atol=1e-5 * scale
+            )
+            for row in by_mean.itertuples():
+                assert means[names.index(row.file)] == pytest.approx(
+                    row.activation, abs=1e-5 * scale
+                )
+            _check_classes_and_quantiles(found, layer, unit, maxima[:, unit], means)
+
+
+def _check_classes_and_quantiles(found, layer, unit, maxima, means):
+    table = found.by_class(layer, unit).set_index("class")
+    labels = np.array([name.split("/")[0] for name in FILES])
+    for name in CLASSES:
+        assert table.loc[name, "count"] == 20
+        for column, values in (("mean_max", maxima), ("mean_mean", means)):
+            expected = values[labels == name].mean()
+            assert table.loc[name, column] == pytest.approx(expected, abs=1e-4, rel=1e-4)
+    quantiles = found.quantiles(layer, unit).set_index("share")
+    for share in QUANTILES:
+        for column, values in (("max", maxima), ("mean", means)):
+            exact = np.quantile(values, share, method="lower")
+            assert quantiles.loc[share, column] == pytest.approx(exact, rel=0.06, abs=2e-5)
+
+
+def same(a: cv.Exemplars, b: cv.Exemplars) -> bool:
+    """Whether all tables are the same to the bit."""
+    for name in ("top", "units", "classes", "items"):
+        if (a.path / f"{name}.parquet").read_bytes() != (b.path / f"{name}.parquet").read_bytes():
+            return False
+    return a.manifest["broken"] == b.manifest["broken"]
+
+
+def test_a_folder_a_zip_and_a_table_give_one_index(model, folder, tmp_path):
+    sources = {
+        "folder": folder,
+        "zip": as_zip(FILES, tmp_path / "pictures.zip"),
+        "parquet": as_parquet(FILES, tmp_path / "pictures.parquet"),
+    }
+    found = {
+        name: cv.run(build_exemplars(model, path, ["0", "2"], out=tmp_path / name))
+        for name, path in sources.items()
+    }
+    assert same(found["folder"], found["zip"])
+    table = found["parquet"]
+    for by in ("max", "mean"):
+        mine, other = table.top("2", 3, by), found["folder"].top("2", 3, by)
+        assert mine["file"].tolist() == other["file"].tolist()
+        assert mine["activation"].tolist() == other["activation"].tolist()
+    assert table.classes == ["0", "1", "2"]
+    assert found["zip"].classes == list(CLASSES)
+
+
+def test_a_run_that_is_broken_off_goes_on_and_ends_at_the_same_index(model, folder, tmp_path):
+    whole = cv.run(build_exemplars(model, folder, ["0", "2"], out=tmp_path / "a", chunk=8, batch=4))
+    seen = []
+    for _ in range(20):
+        with build_exemplars(
+            model, folder, ["0", "2"], out=tmp_path / "b", chunk=8, batch=4
+        ) as job:
+            for progress in job:
+                seen.append(progress.done)
+                if len(seen) % 4 == 0:
+                    break
+            else:
+                break
+    assert seen[0] < seen[5] < 60
+    assert same(whole, job.result)
+    again = cv.run(build_exemplars(model, folder, ["0", "2"], out=tmp_path / "b", chunk=8, batch=4))
+    assert same(whole, again)
+
+
+def test_broken_files_are_counted_listed_and_left_out(model, tmp_path):
+    files = dict(FILES)
+    names = list(files)
+    files[names[3]] = files[names[3]][:60]
+    files[names[10]] = b"no picture"
+    folder = as_folder(files, tmp_path / "in")
+    found = cv.run(build_exemplars(model, folder, "2", 60, tmp_path / "out", chunk=7))
+    assert [part["file"] for part in found.broken] == [names[3], names[10]]
+    assert all(part["reason"] for part in found.broken)
+    top = found.top("2", 0)
+    assert len(top) == 58
+    assert not set(top["file"]) & {names[3], names[10]}
+    assert found.by_class("2", 0)["count"].sum() == 58
+    only = as_folder({"a.png": b"nothing"}, tmp_path / "nothing")
+    with pytest.raises(cv.InputError, match="Nothing in the collection"):
+        cv.run(build_exemplars(model, only, "2", out=tmp_path / "none"))
+
+
+def test_units_that_like_a_class_are_found(tmp_path):
+    module = small_network()
+    module[0].weight.data.zero_()
+    module[0].bias.data.zero_()
+    for unit in range(3):  # one unit a colour
+        module[0].weight.data[unit, unit] = 1.0
+    model = cv.from_module(module, (3, 32, 32))
+
+    files = {}
+    for number, colour in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255)]):
+        for index in range(4):
+            buffer = io.BytesIO()
+            Image.new("RGB", (32, 32), tuple(c // (index + 1) for c in colour)).save(buffer, "PNG")
+            files[f"{CLASSES[number]}/{index}.png"] = buffer.getvalue()
+    folder = as_folder(files, tmp_path / "in")
+    found = cv.run(build_exemplars(model, folder, "0", out=tmp_path / "out"))
+    for number, name in enumerate(CLASSES):
+        assert found.units_for("0", name)["unit"][0] == number
+        assert found.by_class("0", number)["class"][0] == name
+    with pytest.raises(cv.InputError, match="no class"):
+        found.units_for("0", "dog")
+
+
+def test_an_index_of_something_else_is_refused(model, folder, tmp_path):
+    out = tmp_path / "out"
+    cv.run(build_exemplars(model, folder, "0", 4, out))
+    other = cv.from_module(small_network(seed=1), (3, 32, 32))
+    for arguments in (
+        (other, folder, "0", 4),
+        (model, folder, "2", 4),
+        (model, folder, "0", 5),
+        (model, as_zip(pictures(9), tmp_path / "other.zip"), "0", 4),
+    ):
+        with pytest.raises(cv.InputError, match="choose another folder"):
+            build_exemplars(*arguments, out)
+    open_exemplars(out, model)
+    with pytest.raises(cv.InputError, match="of another model"):
+        open_exemplars(out, other)
+    text = (out / "manifest.json").read_text()
+    (out / "manifest.json").write_text(text.replace('"version": 1', '"version": 99'))
+    with pytest.raises(cv.InputError, match="another version"):
+        open_exemplars(out)
+    (out / "manifest.json").write_text("{}")
+    with pytest.raises(cv.InputError, match="damaged"):
+        open_exemplars(out)
+
+
+def test_two_runs_do_not_write_to_one_folder(model, folder, tmp_path):
+    arguments = (model, folder, "0", 4, tmp_path / "out")
+    with build_exemplars(*arguments, chunk=5) as first:
+        next(first)
+        with (
+            pytest.raises(cv.InputError, match="Another run"),
+            build_exemplars(*arguments, chunk=5) as second,
+        ):
+            next(second)
+        for _ in first:
+            pass
+    assert len(first.result.top("0", 1)) == 4
+
+
+def test_bad_values_get_one_sentence(model, folder, tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("x")
+    for arguments in (
+        {"images": tmp_path / "nowhere"},
+        {"images": tmp_path / "file"},
+        {"images": tmp_path / "full"},
+        {"layers": []},
+        {"layers": "9"},
+        {"k": 0},
+        {"k": 101},
+        {"batch": 0},
+        {"out": tmp_path / "file"},
+        {"out": tmp_path / "full"},
+    ):
+        wrong = {"images": folder, "layers": "0", "out": out, **arguments}
+        with pytest.raises(cv.CnnvisError):
+            build_exemplars(model, **wrong)
+    with pytest.raises(cv.InputError, match="build one there first"):
+        open_exemplars(tmp_path / "nothing")
+    with build_exemplars(model, folder, "0", out=out, chunk=5, batch=5) as job:
+        next(job)
+    with pytest.raises(cv.InputError, match="not finished"):
+        open_exemplars(out)
+    found = cv.run(build_exemplars(model, folder, "0", out=out, chunk=5, batch=5))
+    for call in (
+        lambda: found.top("9", 0),
+        lambda: found.top("0", 8),
+        lambda: found.top("0", 0, by="size"),
+    ):
+        with pytest.raises(cv.CnnvisError):
+            call()
