@@ -93,10 +93,25 @@ class Exemplars:
             raise InputError(f"Exemplars are ranked by 'max' or 'mean', not by {by!r}.")
         found = self._rows(TOP, layer, unit)
         found = found[found["by"] == by].sort_values("rank", ignore_index=True)
-        items = self._items.iloc[found["item"]]
-        found.insert(0, "file", items["file"].to_numpy())
-        found.insert(1, "class", items["class"].to_numpy())
-        return found.drop(columns=["layer", "unit", "by"])
+        return self._named(found).drop(columns=["layer", "unit", "by"])
+
+    def top_of_layer(self, layer: str) -> pd.DataFrame:
+        """The same for all units of a layer and both orders, with the columns ``unit`` and ``by``.
+
+        Raises
+        ------
+        ModelError
+            If the layer is not in it.
+        """
+        self._check(layer, 0)
+        return self._named(self._table(TOP, layer))
+
+    def _named(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with the file and the class of each item in front."""
+        items = self._items.iloc[table["item"]]
+        table.insert(0, "file", items["file"].to_numpy())
+        table.insert(1, "class", items["class"].to_numpy())
+        return table
 
     def by_class(self, layer: str, unit: int) -> pd.DataFrame:
         """Mean activation of a unit for each class, the most typical class first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -99,6 +100,9 @@ def locked(folder: Path) -> Iterator[None]:
             raise InputError(
                 f"Another run is writing to {folder.name!r}; wait for it or choose another folder."
             ) from error
+        for left in folder.glob(".*"):  # by a run that was broken off while it wrote
+            if left.name != LOCK:
+                left.unlink(missing_ok=True)
         yield
 
 
@@ -161,8 +165,6 @@ def write_manifest(folder: Path, identity: Identity, further: dict[str, Any]) ->
 
 def save(folder: Path, state: State) -> None:
     """Keep where a run stands."""
-    import io
-
     arrays: dict[str, Any] = {"done": np.array(state.done)}
     arrays["broken"] = np.array(json.dumps(state.broken))
     for number, (layer, tally) in enumerate(state.tallies.items()):

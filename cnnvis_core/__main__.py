@@ -1,0 +1,124 @@
+"""Long work from a command line: ``python -m cnnvis_core --help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cnnvis_core as cv
+from cnnvis_core.exemplars.export import as_json
+
+DONE, REFUSED, STOPPED = 0, 1, 130
+BAR = 30  # characters
+CONVOLUTIONS, ALL = "convolutions", "all"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    0 when done, 1 where something cannot be used, 2 for a wrong call, 130 when stopped by hand.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of the process.
+    """
+    asked = _parser().parse_args(arguments)
+    try:
+        asked.run(asked)
+    except cv.CnnvisError as error:
+        print(f"cnnvis: {error}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from the last saved chunk.", file=sys.stderr)
+        return STOPPED
+    return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m cnnvis_core", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    part = commands.add_parser(
+        "exemplars",
+        help="find the pictures or clips that drive each unit most",
+        description="Find the pictures or clips that drive each unit most. A run that was broken "
+        "off goes on where it was; its index is the same as that of an undisturbed one.",
+    )
+    part.add_argument("--model", required=True, help="id from the catalogue")
+    part.add_argument("--weights", type=Path, help="own weights for it (.safetensors or .pth)")
+    part.add_argument("--images", required=True, help="folder, zip or Parquet file")
+    part.add_argument(
+        "--layers",
+        nargs="+",
+        default=[CONVOLUTIONS],
+        help=f"names of layers, {CONVOLUTIONS!r} or {ALL!r} (default: %(default)s)",
+    )
+    part.add_argument("--out", required=True, help="folder of the index")
+    part.add_argument("-k", type=int, default=9, help="exemplars a unit (default: %(default)s)")
+    part.add_argument("--batch", type=int, default=32, help="inputs a pass (default: %(default)s)")
+    part.add_argument(
+        "--chunk", type=int, default=512, help="items between savings (default: %(default)s)"
+    )
+    part.add_argument("--device", help="cuda, mps or cpu (default: the first that is there)")
+    part.add_argument("--json", type=Path, help="also write the index in Torchlurk's terms")
+    part.set_defaults(run=_exemplars)
+    return parser
+
+
+def _exemplars(asked: argparse.Namespace) -> None:
+    model = _model(asked)
+    job = cv.build_exemplars(
+        model, asked.images, _layers(model, asked.layers), asked.k, asked.out, asked.batch,
+        asked.chunk,
+    )  # fmt: skip
+    found = _drive(job)
+    for part in found.broken:
+        print(f"left out {part['file']}: {part['reason']}", file=sys.stderr)
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(as_json(found, model)), encoding="utf-8")
+    units = sum(found.manifest["units"].values())
+    print(f"{units:,} units of {len(found.layers)} layers over {found.manifest['items']:,} items")
+
+
+def _model(asked: argparse.Namespace) -> cv.Model:
+    if asked.weights is None:
+        return cv.load(asked.model, asked.device)
+    try:
+        data = asked.weights.read_bytes()
+    except OSError as error:
+        raise cv.InputError(f"{asked.weights.name!r} cannot be read.") from error
+    return cv.load_checkpoint(asked.model, data)
+
+
+def _layers(model: cv.Model, asked: Sequence[str]) -> list[str]:
+    if list(asked) == [ALL]:
+        return [layer.name for layer in model.layers]
+    if list(asked) == [CONVOLUTIONS]:
+        return [layer.name for layer in model.layers if "Conv" in layer.kind]
+    return list(asked)
+
+
+def _drive(job: cv.Job[cv.Exemplars, None]) -> cv.Exemplars:
+    """Run a job with a bar, redrawn in place where somebody watches."""
+    watched = sys.stderr.isatty()
+    with job:
+        for progress in job:
+            if watched:
+                print(_bar(progress), end="", file=sys.stderr)
+    if watched:
+        print(file=sys.stderr)
+    return job.result
+
+
+def _bar(progress: cv.Progress[None]) -> str:
+    share = progress.done / max(progress.total, 1)
+    left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
+    bar = f"{'#' * round(BAR * share):<{BAR}}"
+    return f"\r[{bar}] {share:4.0%}, {progress.done:,} of {progress.total:,}{left}   "
+
+
+if __name__ == "__main__":
+    sys.exit(main())
