@@ -83,7 +83,7 @@ with left:
     view.draw_layer(found, layer)
 with right:
     st.subheader("From the first layer to the last")
-    depth = ("every layer", *asked.key)
+    depth = ("every layer", *asked.depth_key)
 
     def want_depth() -> None:
         """Measure every layer from now on, as long as nothing else is asked for."""

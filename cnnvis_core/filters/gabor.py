@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnvis_core.filters.spectrum import half_circle
+
 SMALLEST = 5  # pixels a side; a fit to fewer says nothing
-STARTS = 3  # best places of a coarse grid from which each fit sets out
+STARTS = 2  # best places of a coarse grid from which each fit sets out
 GRID_ANGLES = 12
 GRID_FREQUENCIES = (0.04, 0.08, 0.13, 0.2, 0.3)
 GRID_WIDTHS = (0.15, 0.3)  # of the kernel's side
@@ -31,7 +33,8 @@ class GaborFits:
     sd_across, sd_along : ndarray (out,)
         Standard deviations of the Gaussian across the stripes and along them, in pixels.
     residual : ndarray (out,)
-        Share of the kernel's energy that is not in the fit, 0 to 1; NaN for kernels of zeros.
+        Share of the kernel's energy that is not in the fit, 0 to 1; NaN for kernels of zeros, or of
+        what is no number.
     fitted : ndarray (out, in, kh, kw)
         The functions themselves.
     """
@@ -75,7 +78,7 @@ def fit_gabors(weight: NDArray[np.float32]) -> GaborFits:
     found = []
     for kernel in weight.reshape(*weight.shape[:2], -1).astype(float):
         energy = float((kernel**2).sum())
-        if energy == 0:
+        if energy == 0 or not np.isfinite(energy):
             found.append((np.full(6, np.nan), np.nan, np.zeros_like(kernel)))
             continue
         values = kernel.T / np.sqrt(energy)
@@ -94,7 +97,7 @@ def fit_gabors(weight: NDArray[np.float32]) -> GaborFits:
         found.append((best.x, 2 * float(best.cost), fitted))
     parameters = np.array([one[0] for one in found])
     return GaborFits(
-        np.degrees(parameters[:, 4]) % 180,
+        half_circle(np.degrees(parameters[:, 4])),
         parameters[:, 5],
         parameters[:, 2],
         parameters[:, 3],

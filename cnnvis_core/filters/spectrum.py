@@ -64,7 +64,8 @@ def spectral_tuning(weight: NDArray[np.float32]) -> Tuning:
     across = np.degrees(np.angle(vector)) / 2
     blank = total <= 1e-12 * np.maximum((weight**2).sum((1, 2, 3)), 1e-30)
     return Tuning(
-        np.where(blank, np.nan, (across + 90) % 180), np.where(blank, 0.0, np.nan_to_num(coherence))
+        np.where(blank, np.nan, half_circle(across + 90)),
+        np.where(blank, 0.0, np.nan_to_num(coherence)),
     )
 
 
@@ -81,3 +82,9 @@ def _power(
     turns = row[:, None, None] * frequency[:, None] + col[:, None, None] * frequency
     waves = np.exp(-2j * np.pi * turns).reshape(window.size, -1)
     return (waves.conj() * (gram @ waves)).sum(1).real.reshape(-1, side, side)
+
+
+def half_circle(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angles in [0, 180), also where a rounding below 0 would come out as 180."""
+    around = degrees % 180
+    return np.where(around >= 180, 0.0, around)

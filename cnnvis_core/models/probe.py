@@ -254,7 +254,13 @@ class Probe:
         if not self._controls or self._graph is None:
             return Compared(self.maps(x), {}, {})
         wanted = {*self._refs.values(), *self._drives.values(), *self._controls.values()}
-        found = replay(self._graph, x, wanted)
+        try:
+            found = replay(self._graph, x, wanted)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            self._controls = {}
+            return Compared(self.maps(x), {}, {})
         return Compared(
             {name: as_maps(found[ref], self.layers[name]) for name, ref in self._refs.items()},
             {name: found[ref].float() for name, ref in self._drives.items()},

@@ -89,7 +89,7 @@ def _path(graph: Graph, own: Ref, heard: Ref) -> list[int]:
     number = own.node
     while not _is_kernel(graph.nodes[number]):
         back.append(number)
-        before = _before(graph.nodes[number])
+        before = _before(graph, number)
         if before is None:
             return []
         number = before
@@ -98,7 +98,7 @@ def _path(graph: Graph, own: Ref, heard: Ref) -> list[int]:
     ref = own
     while ref != heard:
         following = reading.get(ref, [])
-        if len(following) != 1 or _before(graph.nodes[following[0]]) is None:
+        if len(following) != 1 or _before(graph, following[0]) is None:
             return []
         path.append(following[0])
         ref = Ref(following[0])
@@ -112,8 +112,9 @@ def _is_kernel(node: Node) -> bool:
     return isinstance(values["weight"], torch.Tensor) and not isinstance(values["bias"], Ref)
 
 
-def _before(node: Node) -> int | None:
+def _before(graph: Graph, number: int) -> int | None:
     """The value that a unit's value is made from on the way, the latest of two; None if mixed."""
+    node = graph.nodes[number]
     if node.op is None:
         return None
     sources = [ref.node for ref in node.refs()]
@@ -122,7 +123,9 @@ def _before(node: Node) -> int | None:
     if node.name == "batch_norm" and len(sources) == 1 and not node.values()["training"]:
         return sources[0]
     if node.name == "add" and len(sources) == 2 and len(node.shapes[0]) == 4:
-        return max(sources)
+        shapes = [graph.nodes[ref.node].shapes[ref.item or 0] for ref in node.refs()]
+        # A sum that spreads one channel over all of them would be another one for some units.
+        return max(sources) if all(shape == node.shapes[0] for shape in shapes) else None
     return None
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from cnnvis_core.orientation.responses import Harmonics, Place, Responses
 
-SILENT = 1e-6  # of the layer's strongest response: below it a unit responds to nothing
+SILENT = 1e-5  # of what the layer reaches at all: below it lies rounding
 CHANCE = 0.05  # share of control units that would be called selective
 
 Values = NDArray[np.float64]
@@ -27,10 +28,13 @@ class Curves:
         Never below 0.
     modulation : ndarray (units,)
         F1/F0 at the strongest response: above 1 for simple cells, below for complex ones.
+    level : float
+        The most that the layer, its blank or its control units reach.
     """
 
     response: Values
     modulation: Values
+    level: float
 
     @property
     def best(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
@@ -48,8 +52,7 @@ class Curves:
     @property
     def responds(self) -> NDArray[np.bool_]:
         """Which units respond to anything."""
-        peak = self.peak
-        found: NDArray[np.bool_] = peak > SILENT * max(float(peak.max(initial=0)), 1e-30)
+        found: NDArray[np.bool_] = self.peak > SILENT * max(self.level, 1e-30)
         return found
 
     @property
@@ -67,23 +70,47 @@ class Curves:
         return found
 
 
-def curves(heard: Responses, place: Place, shown: list[int]) -> Curves:
+def curves(
+    heard: Responses, place: Place, shown: list[int], beside: Responses | None = None
+) -> Curves:
     """Tuning curves over those values of the first parameter that were shown in all phases.
 
     Simple cells follow the stripes as they pass, complex ones answer to them wherever they are: a
     unit's response is the amplitude of the first harmonic, F1, if that gets stronger than the mean
-    above that to no contrast, F0, and else F0 (Skottun et al. 1991).
+    above that to no contrast, F0, and else F0 (Skottun et al. 1991). What is not finite counts as
+    no response.
+
+    Parameters
+    ----------
+    heard : Responses
+        Of the units.
+    place : {"middle", "mean"}
+        Where they are listened to.
+    shown : list of int
+        Those values, by index.
+    beside : Responses, optional
+        Of control units, which tell how strongly such kernels can respond at all.
     """
     found: Harmonics = getattr(heard, place)
     mean = found.f0[:, shown].astype(np.float64) - found.blank[:, None, None]
     first = np.abs(found.f1[:, shown]).astype(np.float64)
     simple = first.max((1, 2)) > mean.max((1, 2))
-    response = np.maximum(np.where(simple[:, None, None], first, mean), 0)
-    made = Curves(response, np.empty(0))
+    response = np.where(simple[:, None, None], first, mean)
+    response = np.maximum(np.nan_to_num(response, nan=0.0, posinf=0.0, neginf=0.0), 0)
+    level = max(float(response.max(initial=0)), _most(np.abs(found.blank)))
+    if beside is not None:
+        other: Harmonics = getattr(beside, place)
+        level = max(level, _most(np.abs(other.f1)), _most(np.abs(other.blank)))
+    made = Curves(response, np.empty(0), level)
     f0, f1 = mean[made.best], first[made.best]
     with np.errstate(divide="ignore", invalid="ignore"):
         modulation = np.where(f0 > 0, f1 / f0, np.inf)
-    return Curves(response, modulation)
+    return replace(made, modulation=modulation)
+
+
+def _most(values: NDArray[Any]) -> float:
+    """The largest finite value."""
+    return float(np.max(values, initial=0.0, where=np.isfinite(values)))
 
 
 def beyond_chance(
@@ -117,7 +144,7 @@ def beyond_chance(
     unknown = pd.Series(pd.NA, index=range(units), dtype="boolean")
     if drive is None or control is None:
         return unknown
-    by_chance, own = curves(control, place, shown), curves(drive, place, shown)
+    by_chance, own = curves(control, place, shown), curves(drive, place, shown, control)
     chance = np.sort(index(by_chance)[by_chance.responds])
     rank = int(np.ceil((1 - CHANCE) * (len(chance) + 1)))
     if rank > len(chance):

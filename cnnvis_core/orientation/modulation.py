@@ -64,6 +64,11 @@ class ModulationTuning:
     ripples: Ripples
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its transfer functions and harmonics."""
+        return sum(one.transfer.nbytes + one.harmonic.nbytes for one in self.layers.values())
+
+    @property
     def table(self) -> pd.DataFrame:
         """The table of the only layer, or of all with a column ``layer``."""
         return in_one({name: found.table for name, found in self.layers.items()})
@@ -138,7 +143,7 @@ def _tuning(
     heard: Heard, name: str, ripples: Ripples, place: Place, shown: list[int]
 ) -> LayerModulation:
     answers = heard.units[name]
-    found = curves(answers, place, shown)
+    found = curves(answers, place, shown, heard.control.get(name))
     rates, half = ripples.signed_rates[shown], len(shown) // 2
     units, first, _ = found.best
     # Of either direction the rates ascend from the middle of the axis outwards.

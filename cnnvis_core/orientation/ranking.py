@@ -17,7 +17,7 @@ from cnnvis_core.models.probe import Probe
 from cnnvis_core.orientation import tuning
 from cnnvis_core.orientation.curves import SILENT, beyond_chance, curves, in_one
 from cnnvis_core.orientation.gratings import Colour, Gratings, GratingStimuli, usual_gratings
-from cnnvis_core.orientation.responses import Heard, Place, Responses, listener, rounds, show
+from cnnvis_core.orientation.responses import PLACES, Heard, Place, listener, rounds, show
 
 FEW_ANGLES = 12  # are enough for control units and for colours
 NEAR_DEG = 10.0  # angles of which it is said that they agree
@@ -41,9 +41,11 @@ class LayerTuning:
         layer's kernels reach with their weights shuffled (missing where it has none of its own);
         ``orthogonal_to_preferred``; ``half_width_deg``; ``preferred_frequency`` in cycles a pixel
         and ``preferred_cycles_per_field`` in cycles a receptive field; ``modulation``, F1/F0;
-        ``peak_response``; ``responds``; and ``colour_ratio``, peak response to gratings of colour
-        over that to those of brightness (E. N. Johnson et al., Nat. Neurosci. 2001: above 2 a cell
-        prefers colour, below 0.5 brightness), where colours were shown. What responds to no
+        ``peak_response``, ``peak_middle`` and ``peak_mean``, the strongest response where it was
+        listened to and in either place; ``responds``; and, where colours were shown, ``colour``,
+        the one that drives it more, and ``colour_ratio``, peak response to it over that to
+        brightness, infinite for units that respond to colour alone (E. N. Johnson et al., Nat.
+        Neurosci. 2001: above 2 a cell prefers colour, below 0.5 brightness). What responds to no
         brightness has no angle.
     curves : ndarray (units, orientations)
         Responses at the best frequency.
@@ -77,6 +79,11 @@ class OrientationTuning:
 
     layers: dict[str, LayerTuning]
     gratings: Gratings
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its curves."""
+        return sum(one.curves.nbytes + one.frequency_curves.nbytes for one in self.layers.values())
 
     @property
     def table(self) -> pd.DataFrame:
@@ -165,8 +172,8 @@ def _rank(
             measured = full
             shown = sorted(index for part in parts[:full] for index in part)
             layers = {
-                name: _tuning(probe.layers[name], answers, gratings, place, shown)
-                for name, answers in heard.units.items()
+                name: _tuning(probe.layers[name], heard, gratings, place, shown)
+                for name in heard.units
             }
             for name, one in layers.items():
                 beyond = _selective(heard, name, gratings, place, sorted(set(shown) & set(coarse)))
@@ -188,41 +195,44 @@ def _with_colours(
     angles: list[int],
     total: int,
 ) -> Generator[Step[OrientationTuning], None, OrientationTuning]:
-    """Show gratings of colour as well, and add the column ``colour_ratio``."""
-    done, peaks = len(found.gratings), dict.fromkeys(found.layers, np.zeros(1))
+    """Show gratings of colour as well, and add the columns about it."""
+    done = len(found.gratings)
+    peaks: dict[str, list[NDArray[np.float64]]] = {name: [] for name in found.layers}
     for colour in CHROMATIC:
         stimuli = GratingStimuli(model, found.gratings, colour)
         for heard in show(model, probe, stimuli, angles, ()):
             yield Step(done + heard.done, total, found)
         done += heard.done
         for name, answers in heard.units.items():
-            peaks[name] = np.maximum(peaks[name], curves(answers, place, angles).peak)
+            peaks[name].append(curves(answers, place, angles).peak)
     return replace(
         found,
         layers={
-            name: replace(one, table=one.table.assign(colour_ratio=_ratio(peaks[name], one.table)))
+            name: replace(one, table=_coloured(one.table, np.stack(peaks[name])))
             for name, one in found.layers.items()
         },
     )
 
 
-def _ratio(peak: NDArray[np.float64], table: pd.DataFrame) -> NDArray[np.float64]:
-    """Peak response to colour over that to brightness; NaN for units without any response."""
-    plain = table["peak_response"].to_numpy()
-    audible = peak > SILENT * max(float(plain.max()), float(peak.max()), 1e-30)
+def _coloured(table: pd.DataFrame, peaks: NDArray[np.float64]) -> pd.DataFrame:
+    """The table with the colour that drives each unit more, of peaks (colours, units)."""
+    plain, best = table["peak_response"].to_numpy(), peaks.max(0)
+    audible = best > SILENT * max(float(plain.max()), float(best.max()), 1e-30)
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.where(table["responds"], peak / plain, np.inf)
-    return np.where(table["responds"] | audible, ratio, np.nan)
+        ratio = np.where(table["responds"], best / plain, np.where(audible, np.inf, np.nan))
+    names = np.array(CHROMATIC)[peaks.argmax(0)]
+    return table.assign(colour=np.where(audible, names, ""), colour_ratio=ratio)
 
 
 def _tuning(
     layer: Layer,
-    heard: Responses,
+    heard: Heard,
     gratings: Gratings,
     place: Place,
     shown: list[int],
 ) -> LayerTuning:
-    found = curves(heard, place, shown)
+    answers, beside = heard.units[layer.name], heard.control.get(layer.name)
+    found = curves(answers, place, shown, beside)
     angles = np.array(gratings.orientations_deg)
     over_angle, over_band, peak = found.over_first, found.over_second, found.peak
     angle = tuning.preferred(over_angle, angles[shown])
@@ -244,6 +254,8 @@ def _tuning(
         }
     )
     table.loc[~found.responds, table.columns[1:-1]] = np.nan
+    for where in PLACES:
+        table[f"peak_{where}"] = curves(answers, where, shown).peak
     table["responds"] = found.responds
     _, *best = found.best
     worst = found.response.reshape(len(peak), -1).argmin(1)

@@ -19,7 +19,9 @@ from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.models.model import Model
 
 OCTAVE = 0.5  # between neighbouring rates, and scales
-HIGHEST = 0.4  # cycles a frame, or a band; half a cycle is the limit of a raster
+HIGHEST = 0.4  # cycles a frame, or a band of the middle
+NYQUIST = 0.5  # cycles a band; the limit of a raster
+FEWEST_BANDS = 4
 LOWEST_SCALE = 0.25  # cycles an octave, as in Chi, Ru and Shamma 2005
 FEWEST_CYCLES = 1.0  # of the slowest rate in a clip
 MOST_SECONDS = 2.0  # that count for the slowest rate
@@ -118,6 +120,8 @@ def usual_ripples(model: Model, phases: int = 8, depth_db: float = 15.0) -> Ripp
         If it is no network for sound.
     """
     frontend = frontend_of(model)
+    if frontend.n_mels < FEWEST_BANDS:
+        raise ModelError(f"{model.card.title} has too few mel bands for ripples.")
     frame = frontend.hop / frontend.sample_rate
     slowest = FEWEST_CYCLES / min(MOST_SECONDS, model.input_shape[2] * frame)
     spacing = float(np.median(np.diff(np.log2(frontend.mel_centres_hz()))))
@@ -190,7 +194,12 @@ class RippleStimuli:
     def inputs(self, cells: Sequence[tuple[int, int, int]]) -> torch.Tensor:
         """Spectrograms (N, 1, bands, frames)."""
         mean, depth = self._levels
-        return mean + depth * torch.from_numpy(self.ripples.waves(*self.axes, cells))[:, None]
+        seconds, octaves = self.axes
+        waves = self.ripples.waves(seconds, octaves, cells)
+        scale = np.array(self.ripples.scales)[[second for _, second, _ in cells]]
+        # Bands too wide for a ripple, at low frequencies, would show another one: they stay even.
+        waves *= (scale[:, None] * np.gradient(octaves) <= NYQUIST)[:, :, None]
+        return mean + depth * torch.from_numpy(waves)[:, None]
 
     def blank(self) -> torch.Tensor:
         """The mean level (1, 1, bands, frames)."""

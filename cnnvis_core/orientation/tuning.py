@@ -28,13 +28,18 @@ def preferred(curves: Values, angles_deg: Values, period: float = 180.0) -> Valu
     """
     vector = _vector(curves, angles_deg, period)
     angle = np.degrees(np.angle(vector)) * period / 360
-    return np.where(np.isnan(vector), np.nan, angle % period)
+    around = angle % period
+    # A rounding below 0 comes out as the period itself.
+    return np.where(np.isnan(vector), np.nan, np.where(around >= period, 0.0, around))
 
 
 def _vector(curves: Values, angles_deg: Values, period: float) -> NDArray[np.complex128]:
-    positive = np.maximum(curves, 0)
+    angles = np.asarray(angles_deg, float)
+    gaps = np.diff(angles, append=angles[:1] + period)
+    # Angles that are not equally spaced stand for as much of the circle as lies around them.
+    positive = np.maximum(curves, 0) * (gaps + np.roll(gaps, 1)) / 2
     total = positive.sum(1)
-    turn = np.exp(2j * np.pi * np.asarray(angles_deg) / period)
+    turn = np.exp(2j * np.pi * angles / period)
     with np.errstate(invalid="ignore", divide="ignore"):
         found: NDArray[np.complex128] = (positive @ turn) / total
     return np.where(total > 0, found, np.nan)

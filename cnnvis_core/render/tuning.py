@@ -236,7 +236,7 @@ def frequency_curve(
 def angle_histogram(table: pd.DataFrame) -> alt.Chart:
     """How many units prefer each angle, those beyond chance apart."""
     frame = table.dropna(subset=["preferred_deg"])
-    low = np.floor(frame["preferred_deg"] / BIN_DEG) * BIN_DEG
+    low = np.floor(frame["preferred_deg"] % 180 / BIN_DEG) * BIN_DEG
     kinds = ["beyond chance", "no more than chance"]
     kind = np.where(frame["selective"].fillna(False), *kinds)
     if frame["selective"].isna().all():
@@ -319,13 +319,18 @@ def orientation_npz(found: OrientationTuning, layer: str, table: pd.DataFrame) -
         frequencies=np.array(found.gratings.frequencies),
         phases=found.gratings.phases,
         contrast=found.gratings.contrast,
+        diameter=found.gratings.diameter or np.inf,
     )
     return buffer.getvalue()
 
 
 def columns(table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
-    """The columns of a table as numbers; what is missing is NaN."""
-    return {str(name): values.astype(float).to_numpy() for name, values in table.items()}
+    """The columns of numbers of a table; what is missing is NaN."""
+    return {
+        str(name): values.astype(float).to_numpy()
+        for name, values in table.items()
+        if pd.api.types.is_numeric_dtype(values)
+    }
 
 
 def tuning_csv(table: pd.DataFrame) -> bytes:

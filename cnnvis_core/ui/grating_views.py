@@ -19,8 +19,7 @@ from cnnvis_core.render import tuning as drawn
 from cnnvis_core.render.pictures import enlarged, png
 from cnnvis_core.ui.dial import angle_dial
 from cnnvis_core.ui.kernel_views import brightness_of, draw_kernel, weights_tuning
-from cnnvis_core.ui.layers import choose_behind
-from cnnvis_core.ui.tuning import Ranked, Request, choose_place
+from cnnvis_core.ui.tuning import Ranked, Request, choose_place, choose_rectified
 
 STEPS_DEG = (2.5, 5.0, 7.5, 10.0, 15.0, 22.5, 30.0)
 PHASES = (4, 8, 12, 16)
@@ -70,7 +69,7 @@ class GratingView:
     def ask(self, layer: Layer) -> Request[OrientationTuning]:
         """Draw the widgets about the gratings."""
         model, side = self.model, min(self.model.input_shape[1:])
-        behind, place = choose_behind(model, layer), choose_place()
+        behind, place = choose_rectified(model, layer), choose_place()
         colours = model.input_shape[0] == 3 and st.toggle(
             "Gratings of colour too", key="colours", bind="query-params",
             help="Red-green and blue-yellow ones, beside those of brightness.",
@@ -100,7 +99,8 @@ class GratingView:
                 model, layers, shown, place, behind, control, bool(colours and control)
             )
 
-        return Request((model.card.id, shown, place, behind, colours), start)
+        common = model.card.id, shown, place, behind
+        return Request((*common, colours), common, start)
 
     def ask_order(self, layer: Layer) -> Callable[[OrientationTuning], Ranked]:
         """Draw the dial and the choice of an order."""
@@ -142,7 +142,7 @@ class GratingView:
             said += f"**{int(beyond.sum()):,} of {len(table):,} are selective beyond chance.** "
         silent = int((~table["responds"]).sum())
         if silent:
-            said += f"{silent:,} respond to no grating and have no angle; they stand last."
+            said += f"{silent:,} respond to no brightness and have no angle; they stand last."
         return said
 
     def _full_table(self, found: OrientationTuning, layer: Layer) -> pd.DataFrame:
@@ -164,7 +164,10 @@ class GratingView:
         one = found.layers[layer.name]
         row = one.table.iloc[unit]
         if not row["responds"]:
-            st.info("This unit responds to none of these gratings, so it has no angle.")
+            if row.get("colour_ratio") == np.inf:
+                st.info(f"This unit responds to {row['colour']} stripes alone; it has no angle.")
+            else:
+                st.info("This unit responds to none of these gratings, so it has no angle.")
             return
         with st.container(horizontal=True, vertical_alignment="center"):
             with st.container(width=290):
@@ -221,13 +224,17 @@ class GratingView:
             alt="How many units prefer each angle",
         )  # fmt: skip
         near, count = orientation.cardinal(table)
-        said = "No unit is selective beyond chance."
+        unknown = bool(table["selective"].isna().all())
+        said = "No unit has an angle." if unknown else "No unit is selective beyond chance."
         if count:
+            kind = "units" if unknown else "selective units"
             said = (
-                f"{near} of {count} selective units ({near / count:.0%}) prefer an angle within "
+                f"{near} of {count} {kind} ({near / count:.0%}) prefer an angle within "
                 "22.5° of horizontal or vertical; without any oblique effect it would be half."
             )
-        if "apart_deg" in table:
+        if unknown:
+            said += " The layer has no kernels to shuffle, so what chance would do is not known."
+        elif "apart_deg" in table:
             both, share, median = orientation.agreeing(table)
             said += (
                 f"  \n**Beside the weights:** of {both} units that are selective by their "
@@ -283,7 +290,9 @@ def _indices(row: pd.Series) -> str:
         f"**Peak response** {row['peak_response']:.3g}",
     ]
     if "colour_ratio" in row:
-        lines.append(f"**Colour over brightness** {row['colour_ratio']:.2f}")
+        lines.append(
+            f"**Colour over brightness** {row['colour_ratio']:.2f} ({row['colour'] or 'neither'})"
+        )
     if "weight_deg" in row and np.isfinite(row["weight_deg"]):
         lines.append(
             f"**By the weights** {row['weight_deg']:.1f}°, coherence "

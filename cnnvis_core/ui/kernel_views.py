@@ -50,10 +50,10 @@ def weights_tuning(model: Model, layer: str) -> tuple[Tuning, GaborFits | None] 
     """
     if not has_kernels(model, layer):
         return None
-    kernels, in_colour = kernels_of(model, layer)
+    kernels, _ = kernels_of(model, layer)
     if max(kernels.size) == 1:
         return None
-    if not in_colour:
+    if not _sees(model, kernels):
         return kernels.tuning, None
     fits = fit_gabors(kernels.weight.numpy()) if can_fit(kernels.weight.numpy()) else None
     return spectral_tuning(on_brightness(model, kernels)), fits
@@ -61,12 +61,16 @@ def weights_tuning(model: Model, layer: str) -> tuple[Tuning, GaborFits | None] 
 
 def brightness_of(model: Model, layer: str) -> NDArray[np.float32] | None:
     """What kernels (units, h, w) of the picture itself weigh brightness with; None for others."""
-    if not has_kernels(model, layer) or not reads_input(model, layer):
+    if not has_kernels(model, layer):
         return None
-    kernels, in_colour = kernels_of(model, layer)
-    if in_colour:
-        return on_brightness(model, kernels)[:, 0]
-    return kernels.weight[:, 0].numpy() if kernels.inputs == 1 else None
+    kernels, _ = kernels_of(model, layer)
+    return on_brightness(model, kernels)[:, 0] if _sees(model, kernels) else None
+
+
+def _sees(model: Model, kernels: Kernels) -> bool:
+    """Whether kernels weigh all channels of the picture itself."""
+    whole = kernels.groups == 1 and kernels.inputs == model.input_shape[0]
+    return whole and model.modality == "image" and reads_input(model, kernels.layer)
 
 
 def draw_kernel(model: Model, layer: Layer, unit: int) -> None:

@@ -20,8 +20,7 @@ from cnnvis_core.render import ripples as drawn
 from cnnvis_core.render.files import wav
 from cnnvis_core.render.tuning import through_the_layers, tuning_csv
 from cnnvis_core.ui.kernel_views import draw_kernel
-from cnnvis_core.ui.layers import choose_behind
-from cnnvis_core.ui.tuning import Ranked, Request, choose_place
+from cnnvis_core.ui.tuning import Ranked, Request, choose_place, choose_rectified
 
 PHASES = (4, 8, 12, 16)
 FIELD_OCTAVES = 1.5  # to either side
@@ -60,8 +59,8 @@ class RippleView:
         "Fourier transform of the first harmonics (Klein et al. 2000); of a linear unit it is the "
         "kernel, of others what a linear one would need. **F1/F0**: above 1 a unit follows the "
         "ripple's phase, below it answers wherever that stands.\n\n"
-        "Rates and scales that a spectrogram's frames and bands cannot hold are not shown; mel "
-        "bands are wide at low frequencies, so fine scales exist only higher up.\n\n"
+        "Rates that a spectrogram's frames cannot hold are not shown; mel bands are wide at low "
+        "frequencies, so fine scales are played only higher up.\n\n"
         "T. Chi, P. Ru and S. A. Shamma, *Multiresolution spectrotemporal analysis of complex "
         "sounds*, J. Acoust. Soc. Am. 2005."
     )
@@ -69,7 +68,7 @@ class RippleView:
     def ask(self, layer: Layer) -> Request[ModulationTuning]:
         """Draw the widgets about the ripples."""
         model = self.model
-        behind, place = choose_behind(model, layer), choose_place()
+        behind, place = choose_rectified(model, layer), choose_place()
         with st.expander("The ripples", icon=":material/graphic_eq:"):
             phases = st.select_slider("Phases", PHASES, 8, key="phases", bind="query-params")
             depth = st.slider(
@@ -81,7 +80,8 @@ class RippleView:
         def start(layers: Sequence[str], control: bool) -> Job[ModulationTuning, ModulationTuning]:
             return orientation.rank_modulation(model, layers, shown, place, behind, control)
 
-        return Request((model.card.id, shown, place, behind), start)
+        common = model.card.id, shown, place, behind
+        return Request(common, common, start)
 
     def ask_order(self, layer: Layer) -> Callable[[ModulationTuning], Ranked]:
         """Draw the choice of an order."""

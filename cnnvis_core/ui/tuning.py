@@ -11,10 +11,11 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cnnvis_core.jobs import Job
-from cnnvis_core.models import Layer, Model
+from cnnvis_core.models import Layer, Model, has_activation
 from cnnvis_core.network import family
 from cnnvis_core.orientation import PLACES, Place
 from cnnvis_core.render.sprites import Sprite
+from cnnvis_core.ui.layers import choose_behind
 
 Found = TypeVar("Found")
 
@@ -28,12 +29,15 @@ class Request(Generic[Found]):
     Attributes
     ----------
     key : tuple
-        All that the result depends on.
+        All that a layer's result depends on, but the layer.
+    depth_key : tuple
+        All that the result of every layer depends on.
     start : callable
         Makes the job for some layers, with control units or without.
     """
 
     key: tuple[Hashable, ...]
+    depth_key: tuple[Hashable, ...]
     start: Callable[[Sequence[str], bool], Job[Found, Found]]
 
 
@@ -100,6 +104,14 @@ def choose_place() -> Place:
         help="A unit answers at every place of its map. The middle one is farthest from the "
         "borders.",
     ) or "middle"  # fmt: skip
+
+
+def choose_rectified(model: Model, layer: Layer) -> bool:
+    """Draw the choice of the value before or behind the non-linearity; behind, where none follows.
+
+    A layer that none follows is taken as it is, whatever this says.
+    """
+    return choose_behind(model, layer) or not has_activation(model, layer.name)
 
 
 def measured_layers(model: Model) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 
 import cnnvis_core as cv
 from cnnvis_core.filters import can_fit, fit_gabors, on_brightness, spectral_tuning
-from tests.support import picture_model, small_network
+from tests.support import small_network
 
 SIDE = 11
 rows, cols = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
@@ -71,7 +71,7 @@ def test_a_blob_is_fitted_without_stripes():
 
 
 def test_brightness_is_what_the_network_is_given_of_a_gray_step():
-    model = picture_model(small_network())
+    model = cv.from_module(small_network(), (3, 32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
     kernels = cv.filters(model, "0")
     found = on_brightness(model, kernels)
     grays = model.frontend.normalise(torch.stack([torch.zeros(3, 3, 3), torch.ones(3, 3, 3)]))

@@ -81,3 +81,34 @@ def test_what_no_kernel_makes_has_no_control_units():
         found = probe.compared(torch.randn(1, *SHAPE))
     assert found.maps.keys() == {"conv1", "fc"}
     assert found.control.keys() == found.drive.keys() == {"conv1"}
+
+
+def test_a_sum_that_spreads_one_channel_over_all_has_no_control_units():
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 3), nn.Linear(8, 2)
+
+        def forward(self, x):
+            maps = self.first(x)
+            return self.last(torch.relu(maps + maps.mean(1, keepdim=True)).mean((2, 3)))
+
+    model = cv.from_module(Centred(), (3, 16, 16))
+    table = cv.run(cv.rank_orientation(model, "first")).table
+    assert len(table) == 8
+    assert table["selective"].isna().all() or table["selective"].notna().all()
+
+
+def test_the_mean_over_channels_added_behind_a_kernel_is_not_followed():
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.other = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 1, 3)
+            self.last = nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.last(torch.relu(self.first(x) + self.other(x)).mean((2, 3)))
+
+    model = cv.from_module(Shifted(), (3, 16, 16))
+    table = cv.run(cv.rank_orientation(model, "first")).table
+    assert table["selective"].isna().all()

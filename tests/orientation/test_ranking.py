@@ -153,6 +153,43 @@ def test_what_responds_to_nothing_is_listed_without_an_angle():
     assert table["peak_response"][1] == 0
 
 
+def test_rounding_of_a_silent_layer_is_no_angle():
+    model = network(np.stack([gabor(angle, 0.14) for angle in (0.0, 40.0, 90.0, 130.0)]))
+    stripes = model.module[0].weight.data[:, :1].clone()
+    model.module[0].weight.data = torch.cat([stripes, -stripes, 0 * stripes], 1)
+    table = tuned(model, control=True, colours=True).table
+    assert not table["responds"].any()
+    assert table["preferred_deg"].isna().all()
+    assert np.isposinf(table["colour_ratio"]).all()
+    assert set(table["colour"]) == {"red-green"}
+
+
+def test_a_unit_that_is_no_number_leaves_the_others_alone():
+    model = network(np.stack([gabor(30.0, 0.14), gabor(120.0, 0.1)]))
+    model.module[0].weight.data[1] = float("nan")
+    table = tuned(model, control=True).table
+    assert table["responds"].tolist() == [True, False]
+    assert agreement(table["preferred_deg"][:1], [30.0])[0] < 2
+
+
+@pytest.mark.parametrize("step", [25.0, 35.0, 40.0])
+def test_steps_that_do_not_part_the_circle_evenly_bring_no_selectivity(step):
+    rows, cols = np.mgrid[:21, :21] - 10
+    distance = rows**2 + cols**2
+    wide, narrow = (np.exp(-distance / (2 * s**2)) / s**2 for s in (3.2, 2.0))
+    table = tuned(network((narrow - wide)[None]), gratings=usual_gratings(32, step)).table
+    assert table["selectivity"][0] < 0.1
+
+
+def test_both_places_are_told_whichever_is_listened_to():
+    model = network(np.stack([gabor(30.0, 0.14), gabor(120.0, 0.1)]))
+    middle, mean = (tuned(model, place=place).table for place in ("middle", "mean"))
+    for column in ("peak_middle", "peak_mean"):
+        np.testing.assert_allclose(middle[column], mean[column])
+    np.testing.assert_array_equal(middle["peak_response"], middle["peak_middle"])
+    np.testing.assert_array_equal(mean["peak_response"], mean["peak_mean"])
+
+
 @pytest.mark.parametrize("phases", [3, 5, 8])
 @pytest.mark.parametrize("place", ["middle", "mean"])
 def test_responses_are_those_of_the_network_itself(phases, place):

@@ -102,3 +102,9 @@ def test_a_window_leaves_gray_around_it():
     picture = seen.draw((64, 64), 1, [(1, 0, 0)]).numpy()[0, 0]
     assert np.ptp(picture[:20]) == 0
     assert np.ptp(picture[25:39, 25:39]) > 0.9
+
+
+def test_a_curve_about_0_degrees_prefers_0_and_not_180():
+    found = tuning.preferred(np.stack([bell(0.0, width) for width in range(5, 60, 2)]), ANGLES)
+    assert (found < 180).all()
+    assert np.minimum(found, 180 - found).max() < 1e-6
