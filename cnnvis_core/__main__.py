@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import cnnvis_core as cv
+from cnnvis_core.exemplars.cluster import Cluster
 from cnnvis_core.exemplars.export import as_json
 
 DONE, REFUSED, STOPPED = 0, 1, 130
@@ -63,16 +65,19 @@ def _parser() -> argparse.ArgumentParser:
         "--chunk", type=int, default=512, help="items between savings (default: %(default)s)"
     )
     part.add_argument("--device", help="cuda, mps or cpu (default: the first that is there)")
+    part.add_argument("--ray", metavar="ADDRESS", help="count on the Ray cluster at this address")
     part.add_argument("--json", type=Path, help="also write the index in Torchlurk's terms")
     part.set_defaults(run=_exemplars)
     return parser
 
 
 def _exemplars(asked: argparse.Namespace) -> None:
-    model = _model(asked)
+    load = partial(_model, asked.model, asked.weights, asked.device)
+    model = load()
+    crew = None if asked.ray is None else Cluster(asked.ray, load)
     job = cv.build_exemplars(
         model, asked.images, _layers(model, asked.layers), asked.k, asked.out, asked.batch,
-        asked.chunk,
+        asked.chunk, crew,
     )  # fmt: skip
     found = _drive(job)
     for part in found.broken:
@@ -83,14 +88,14 @@ def _exemplars(asked: argparse.Namespace) -> None:
     print(f"{units:,} units of {len(found.layers)} layers over {found.manifest['items']:,} items")
 
 
-def _model(asked: argparse.Namespace) -> cv.Model:
-    if asked.weights is None:
-        return cv.load(asked.model, asked.device)
+def _model(name: str, weights: Path | None, device: str | None) -> cv.Model:
+    if weights is None:
+        return cv.load(name, device)
     try:
-        data = asked.weights.read_bytes()
+        data = weights.read_bytes()
     except OSError as error:
-        raise cv.InputError(f"{asked.weights.name!r} cannot be read.") from error
-    return cv.load_checkpoint(asked.model, data)
+        raise cv.InputError(f"{weights.name!r} cannot be read.") from error
+    return cv.load_checkpoint(name, data)
 
 
 def _layers(model: cv.Model, asked: Sequence[str]) -> list[str]:

@@ -107,9 +107,12 @@ def cycle(graph: Graph) -> list[str] | None:
 
 
 def part(module: str) -> str:
-    """The room of the house that a module is in: a page, the surface, or what is below it."""
+    """The room of the house that a module is in: a page, the surface, or what is below it.
+
+    The command line is a front of the house, as a page is.
+    """
     parts = module.split(".")
-    if parts[0] != "cnnvis_core":
+    if parts[0] != "cnnvis_core" or parts[1:] == ["__main__"]:
         return "page"
     return parts[1] if len(parts) > 1 else "surface"
 
@@ -281,6 +284,7 @@ def test_a_relative_import_of_a_package_is_resolved() -> None:
         ("cnnvis_core.ui.models", "pages.occlude"),
         ("cnnvis_core", "cnnvis_core.ui.models"),
         ("cnnvis_core", "app"),
+        ("cnnvis_core.ui.models", "cnnvis_core.__main__"),
     ],
 )
 def test_an_import_upwards_is_found(importer: str, target: str) -> None:

@@ -74,7 +74,7 @@ class Counter:
         broken: dict[int, str] = {}
         waiting: list[tuple[int, torch.Tensor]] = []
         seen = 0
-        for index, inputs in self._decoded(source, start, stop):
+        for index, inputs in self.decoded(source, start, stop):
             seen += 1
             if isinstance(inputs, InputError):
                 broken[index] = str(inputs)
@@ -119,7 +119,7 @@ class Counter:
                 found[layer] = tally(answers, ids, of_class, self.k, classes)
         return found
 
-    def _decoded(
+    def decoded(
         self, source: Source, start: int, stop: int
     ) -> Iterator[tuple[int, list[torch.Tensor] | InputError]]:
         """Inputs (1, C, H, W) of each item, decoded ahead by threads, in order."""

@@ -162,6 +162,23 @@ class Exemplars:
         mine = mine.sort_values("preference", ascending=False, kind="stable", ignore_index=True)
         return mine[["unit", "preference", "mean_max", "mean_mean"]]
 
+    def neighbours(self, layer: str, unit: int, count: int = 5) -> pd.DataFrame:
+        """Units of the layer that are driven by the same items.
+
+        Returns
+        -------
+        DataFrame
+            ``unit`` and ``likeness``, the share of exemplars by maximum or by mean, 0 to 1, that
+            both have, the likest first; without those that share nothing.
+        """
+        self._check(layer, unit)
+        table = self._table(TOP, layer)[["unit", "by", "item"]]
+        mine = table[table["unit"] == unit]
+        shared = table.merge(mine[["by", "item"]], on=["by", "item"]).groupby("unit").size()
+        found = (shared / len(mine)).drop(unit).rename("likeness").reset_index()
+        found = found.sort_values("likeness", ascending=False, kind="stable", ignore_index=True)
+        return found.head(count)
+
     @cached_property
     def _items(self) -> pd.DataFrame:
         return pq.read_table(self.path / ITEMS).to_pandas()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -352,3 +353,54 @@ class BytesSource:
         """See `Source`."""
         for index in range(start, min(stop, len(self.names))):
             yield index, self.data[index]
+
+
+MOST_BYTES = 500 * 2**20  # of a collection at hand
+
+
+def bytes_source(files: Mapping[str, bytes], modality: Modality) -> BytesSource:
+    """A collection of files at hand, and of the files in those that are zips.
+
+    Parameters
+    ----------
+    files : mapping
+        Bytes by name.
+    modality : {"image", "audio"}
+        Which files of a zip count.
+
+    Raises
+    ------
+    InputError
+        If there is nothing, or too much.
+    """
+    found: dict[str, bytes] = {}
+    for name, data in files.items():
+        if not zipfile.is_zipfile(io.BytesIO(data)):
+            found[name] = data
+            continue
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = [i for i in archive.infolist() if _counts(i, modality)]
+            if sum(info.file_size for info in infos) > MOST_BYTES:
+                raise InputError(
+                    f"The files in the zip take more than {MOST_BYTES // 2**20} MB; take fewer, or "
+                    "use the command line."
+                )
+            for info in infos:
+                try:
+                    found[info.filename] = archive.read(info)
+                except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError):
+                    found[info.filename] = b""  # broken: counted and listed as such
+    names = sorted(found)
+    if not names:
+        raise InputError(f"There are no {modality} files in it; choose others.")
+    classes, labels = _classes(names)
+    return BytesSource(names, [found[name] for name in names], labels, classes)
+
+
+def _counts(info: zipfile.ZipInfo, modality: Modality) -> bool:
+    ending = Path(info.filename).suffix.lower()
+    return (
+        ending in ENDINGS[modality]
+        and info.file_size <= LARGEST_FILE
+        and not info.filename.startswith("__MACOSX")
+    )

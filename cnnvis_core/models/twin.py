@@ -24,7 +24,7 @@ _LINEAR_NAMES = (
     "sum pad constant_pad_nd reflection_pad2d replication_pad2d slice select split "
     "split_with_sizes chunk unbind squeeze unsqueeze expand to _to_copy type_as avg_pool1d "
     "avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d max_pool1d "
-    "max_pool2d max_pool3d max_pool2d_with_indices adaptive_max_pool2d upsample_nearest2d "
+    "max_pool2d max_pool3d max_pool2d_with_indices adaptive_max_pool2d amax upsample_nearest2d "
     "upsample_bilinear2d channel_shuffle pixel_shuffle roll flip"
 )
 _LINEAR = frozenset(_LINEAR_NAMES.split())  # and pooling, whose rule is that of the gradient

@@ -89,7 +89,7 @@ def transfer_chart(found: LayerModulation, ripples: Ripples, unit: int) -> alt.C
                 alt.Tooltip("response:Q", format=".4g"),
             ],
         )
-        .properties(height=340)
+        .properties(height=340, view=alt.ViewBackground(fill=SEQUENTIAL[0]))
     )
 
 
@@ -122,7 +122,7 @@ def field_chart(values: Values, seconds: Values, octaves: Values) -> alt.Chart:
                 ),
             ),
         )
-        .properties(height=340)
+        .properties(height=340, view=alt.ViewBackground(fill=DIVERGING[2]))
     )
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 _KINDS = {
     "png": ("image/png", ":material/image:"),
+    "json": ("application/json", ":material/data_object:"),
     "npz": ("application/octet-stream", ":material/data_array:"),
     "csv": ("text/csv", ":material/table:"),
     "webp": ("image/webp", ":material/animation:"),

@@ -15,6 +15,7 @@ UNIT_PAGES = {
     "gradients": ("What drives it here", ":material/gradient:"),
     "maximize": ("What it looks for", ":material/auto_awesome:"),
     "orientation": ("What it is tuned to", ":material/explore:"),
+    "exemplars": ("What drives it most", ":material/photo_library:"),
 }
 
 

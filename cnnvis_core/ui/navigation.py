@@ -68,6 +68,13 @@ def pages() -> list[StreamlitPage]:
             help="Rank units by the stripes they prefer, or by the ripples of sound.",
         ),
         st.Page(
+            PAGES / "exemplars.py",
+            title="Exemplars",
+            icon=":material/photo_library:",
+            url_path="exemplars",
+            help="The pictures or sounds of a collection that drive each unit most.",
+        ),
+        st.Page(
             PAGES / "models.py",
             title="Models",
             icon=":material/hub:",

@@ -1,0 +1,123 @@
+"""Counting chunks on a Ray cluster; needs the optional requirement in ``requirements-ray.txt``."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnnvis_core.errors import InputError
+from cnnvis_core.exemplars.counting import Counted, Counter
+from cnnvis_core.exemplars.sources import Source
+from cnnvis_core.models.model import Model
+
+AHEAD = 2  # chunks a worker has in hand, so that it never waits for the next
+SECONDS = 1.0  # between two looks at how far the workers are
+
+
+class Worker:
+    """Holds the model and counts chunks; lives on some machine of the cluster."""
+
+    def __init__(
+        self, load: Callable[[], Model], settings: tuple[tuple[str, ...], int, int]
+    ) -> None:
+        self._counter = Counter(load(), *settings)
+
+    def count(self, source: Source, start: int, stop: int) -> Counted:
+        """Count a chunk to its end, with tallies on the CPU."""
+        *_, counted = self._counter.count(source, start, stop)
+        tallies = {layer: tally.cpu() for layer, tally in counted.tallies.items()}
+        return Counted(counted.items, tallies, counted.broken)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A crew of Ray actors.
+
+    A chunk is the same whoever counts it, and chunks are added up in order: the index is that of
+    one machine. Ray gives the chunks of a worker that dies to another one.
+
+    Attributes
+    ----------
+    address : str
+        Of the cluster, as ``ray.init`` takes it; "auto" for the one that this machine belongs to.
+    load : callable
+        Makes the model on a worker; it is sent there, and so must be small.
+    workers : int or None
+        How many; by default one a GPU, or one for every two processors where there is none.
+    """
+
+    address: str
+    load: Callable[[], Model]
+    workers: int | None = None
+
+    def chunks(
+        self, counter: Counter, source: Source, bounds: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[int, Counted | None]]:
+        """See `Crew`."""
+        ray = _ray()
+        ours = not ray.is_initialized()
+        if ours:
+            try:
+                ray.init(address=self.address, logging_level="ERROR", log_to_driver=False)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise InputError(
+                    f"There is no Ray cluster at {self.address!r}; start one with `ray start`, or "
+                    "leave --ray out."
+                ) from error
+        actors: list[Any] = []
+        try:
+            there = ray.cluster_resources()
+            gpus = int(there.get("GPU", 0))
+            count = self.workers or gpus or max(1, int(there.get("CPU", 1)) // 2)
+            # A method that was cut off by the death of its worker is run again by a new one.
+            kind = ray.remote(
+                num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=-1, max_task_retries=-1
+            )(Worker)
+            settings = counter.layers, counter.k, counter.batch
+            actors = [kind.remote(self.load, settings) for _ in range(count)]
+            yield from self._in_order(ray, actors, ray.put(source), bounds)
+        finally:
+            for actor in actors:
+                ray.kill(actor)
+            if ours:
+                ray.shutdown()
+
+    def _in_order(
+        self, ray: Any, actors: Sequence[Any], source: Any, bounds: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[int, Counted | None]]:
+        """Hand out chunks to whoever is free, and give them back in their order."""
+        pending = deque(enumerate(bounds))
+        running: dict[Any, tuple[int, Any]] = {}
+        finished: dict[int, Any] = {}
+        next_out = items = 0
+        free = deque(actor for _ in range(AHEAD) for actor in actors)
+        most = 2 * AHEAD * len(actors)  # chunks that may wait for an earlier one
+        while next_out < len(bounds):
+            while pending and free and pending[0][0] < next_out + most:
+                number, (start, stop) = pending.popleft()
+                actor = free.popleft()
+                running[actor.count.remote(source, start, stop)] = number, actor
+            done, _ = ray.wait(list(running), num_returns=1, timeout=SECONDS)
+            for reference in done:
+                number, actor = running.pop(reference)
+                finished[number] = reference
+                free.append(actor)
+            while next_out in finished:
+                counted: Counted = ray.get(finished.pop(next_out))
+                items += counted.items
+                next_out += 1
+                yield items, counted
+            if not done:
+                yield items, None  # a moment at which the job can be stopped
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError(
+            "Ray is not installed; run `pip install -r requirements-ray.txt`, or leave --ray out."
+        ) from error
+    return ray

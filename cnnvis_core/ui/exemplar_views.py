@@ -1,0 +1,298 @@
+"""How exemplars are drawn on the page: crops of pictures, parts of sounds."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+import streamlit as st
+from PIL import Image
+
+from cnnvis_core.attribution import attribute
+from cnnvis_core.errors import CnnvisError
+from cnnvis_core.exemplars import (
+    By,
+    BytesSource,
+    Exemplars,
+    bytes_source,
+    picture_crop,
+    sample_tiles,
+    sound_patch,
+)
+from cnnvis_core.inputs import Clip, read_audio, read_image
+from cnnvis_core.models import Layer, Model
+from cnnvis_core.models.card import Modality
+from cnnvis_core.render import exemplars as drawn
+from cnnvis_core.render.files import wav
+from cnnvis_core.render.pictures import png
+from cnnvis_core.render.sprites import Sprite, largest, signed_tiles
+from cnnvis_core.ui.uploads import WEIGHTS_MB, limit_mb
+
+BYS: tuple[By, ...] = ("max", "mean")
+STRENGTHS: dict[By, str] = {"max": "Maximum", "mean": "Mean"}
+SAMPLES, OWN = "Samples", "Yours"
+SIDE = 112  # pixels of a crop
+MOST_OF = 0.8  # of a picture's area, which needs no other view
+HEARD = 4  # sounds that are played
+KEPT_SHEETS = 8
+A_PAGE = 256  # units of a layer on one sheet
+
+
+@st.cache_resource(scope="session", show_spinner=False)
+def index_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for a visitor's indices, which is gone with the visit."""
+    return tempfile.TemporaryDirectory(prefix="cnnvis-")
+
+
+@st.cache_resource(max_entries=2, show_spinner="Cutting the samples into tiles")
+def _tiles(modality: Modality) -> BytesSource:
+    return sample_tiles(modality)
+
+
+def choose_collection(modality: Modality) -> BytesSource:
+    """Draw the choice between the samples and files of one's own.
+
+    Raises
+    ------
+    InputError
+        If the files cannot be used.
+    """
+    word = "pictures" if modality == "image" else "sounds"
+    which = st.segmented_control(
+        "Collection", [SAMPLES, OWN], default=SAMPLES, required=True, key="collection",
+        bind="query-params", help=f"Tiles of the sample {word}, or {word} of your own.",
+    )  # fmt: skip
+    if which == SAMPLES:
+        return _tiles(modality)
+    given = st.file_uploader(
+        f"Your {word}, or a zip of them",
+        accept_multiple_files=True,
+        max_upload_size=limit_mb(WEIGHTS_MB),
+        key=f"collection-{modality}",
+        help="Folders in a zip are classes. They stay in memory and are gone with your visit.",
+    )
+    if not given:
+        st.info(f"Drop {word} here to see which of them drive each unit; a zip of folders will do.")
+        st.stop()
+    key = tuple(file.file_id for file in given)
+    kept = st.session_state.get(f"_collection-{modality}")
+    if kept is None or kept[0] != key:
+        files = {file.name: file.getvalue() for file in given}
+        kept = key, bytes_source(files, modality)
+        st.session_state[f"_collection-{modality}"] = kept
+    source: BytesSource = kept[1]
+    return source
+
+
+def choose_strength() -> By:
+    """Draw the choice between maxima and means of maps."""
+    return st.segmented_control(
+        "Strongest by its map's", BYS, format_func=STRENGTHS.__getitem__, default="max",
+        required=True, key="strongest", bind="query-params",
+    ) or "max"  # fmt: skip
+
+
+def choose_page(count: int, unit: int) -> range:
+    """Draw the choice of which units of a large layer are shown; first those about the chosen."""
+    pages = [range(first, min(first + A_PAGE, count)) for first in range(0, count, A_PAGE)]
+    chosen = st.selectbox(
+        "Units shown", pages, unit // A_PAGE, key=f"page-{count}-{unit // A_PAGE}",
+        format_func=lambda page: f"{page[0]:,} to {page[-1]:,}",
+    )  # fmt: skip
+    return chosen or pages[0]
+
+
+def index_path(model: Model, source: BytesSource) -> Path:
+    """Where the visitor's index of a model and a collection lies."""
+    return Path(index_folder().name) / f"{model.card.id}-{source.fingerprint[:16]}"
+
+
+def remembered(key: tuple[str, ...], make: Callable[[], Sprite]) -> Sprite:
+    """A sheet that takes a moment to cut out, made once."""
+    kept: dict[tuple[str, ...], Sprite] = st.session_state.setdefault("_crops", {})
+    if key not in kept:
+        if len(kept) >= KEPT_SHEETS:
+            kept.pop(next(iter(kept)))
+        kept[key] = make()
+    return kept[key]
+
+
+class ExemplarView(Protocol):
+    """What the page asks of a kind of input."""
+
+    def draw_top(self, table: pd.DataFrame, unit: int) -> None:
+        """Draw a unit's exemplars, strongest first."""
+
+    def crops(self, table: pd.DataFrame, units: range) -> list[Image.Image | None]:
+        """The strongest exemplar of some units, for a sheet."""
+
+
+def exemplar_view(model: Model, source: BytesSource, layer: Layer) -> ExemplarView:
+    """The view that suits the model's input."""
+    if model.modality == "audio":
+        return SoundExemplars(model, source, layer)
+    return PictureExemplars(model, source, layer)
+
+
+@dataclass(frozen=True)
+class PictureExemplars:
+    """Crops of pictures."""
+
+    model: Model
+    source: BytesSource
+    layer: Layer
+
+    def _box(self, row: Any, size: tuple[int, int]) -> drawn.Crop:
+        if row.row < 0:  # of a mean, the whole map
+            return (0.0, 0.0, float(size[0]), float(size[1]))
+        return picture_crop(self.model, self.layer, row.row, row.col, size)
+
+    def crops(self, table: pd.DataFrame, units: range) -> list[Image.Image | None]:
+        """The strongest exemplar of some units, for a sheet."""
+        found: list[Image.Image | None] = [None] * len(units)
+        pictures: dict[int, Image.Image] = {}
+        for row in first_of(table, units):
+            if row.item not in pictures:
+                pictures[row.item] = read_image(self.source.data[row.item])
+            picture = pictures[row.item]
+            found[units.index(row.unit)] = drawn.crop(
+                picture, self._box(row, picture.size), drawn.TILE
+            )
+        return found
+
+    def draw_top(self, table: pd.DataFrame, unit: int) -> None:
+        """Draw the crops, the pictures around them and, if asked for, guided gradients."""
+        guided = st.toggle(
+            "Guided gradients", key="guided", bind="query-params",
+            help="What in each crop drives the unit: guided backpropagation of its maximum, or the "
+            "plain gradient where the network has no ReLU before it, or others than ReLUs.",
+        )  # fmt: skip
+        with st.container(horizontal=True):
+            for row in table.itertuples():
+                picture = read_image(self.source.data[row.item])
+                box = self._box(row, picture.size)
+                with st.container(width=SIDE):
+                    st.image(
+                        png(drawn.crop(picture, box, SIDE)), width=SIDE,
+                        alt=f"Exemplar {row.rank + 1} of unit {unit}: {row.file}",
+                    )  # fmt: skip
+                    if _is_part(box, picture.size):
+                        st.image(
+                            png(drawn.whole_with_frame(picture, box, SIDE)), width=SIDE,
+                            alt="The picture that it comes from",
+                        )  # fmt: skip
+                    if guided:
+                        self._draw_guided(picture, box, unit)
+                    st.caption(f"**{row.activation:.3g}**  \n{row.file}")
+
+    def _draw_guided(self, picture: Image.Image, box: drawn.Crop, unit: int) -> None:
+        x, name = self.model.preprocess(picture), self.layer.name
+        try:
+            found = attribute(
+                self.model, x, None, "guided_backprop", name, unit, reduction="maximum"
+            )
+        except CnnvisError:  # where no ReLU stands before the unit, or others than ReLUs do
+            found = attribute(self.model, x, None, "saliency", name, unit, reduction="maximum")
+        values = found.values.sum(0)[None]
+        gradient = Image.fromarray(signed_tiles(values, largest(values))[0])
+        scale = gradient.width / picture.width, gradient.height / picture.height
+        part = (box[0] * scale[0], box[1] * scale[1], box[2] * scale[0], box[3] * scale[1])
+        st.image(png(drawn.crop(gradient, part, SIDE)), width=SIDE, alt="Its guided gradient")
+
+
+def _is_part(box: drawn.Crop, size: tuple[int, int]) -> bool:
+    """Whether a crop leaves out enough of the picture for the rest to be worth seeing."""
+    return (box[2] - box[0]) * (box[3] - box[1]) < MOST_OF * size[0] * size[1]
+
+
+@dataclass(frozen=True)
+class SoundExemplars:
+    """Parts of sounds."""
+
+    model: Model
+    source: BytesSource
+    layer: Layer
+
+    def _part(self, row: Any) -> tuple[Clip, float, float, str]:
+        """The part of a clip that was heard: samples, from, to, and the band in words."""
+        clip = read_audio(self.source.data[row.item])
+        if row.row < 0:
+            return clip, 0.0, clip.seconds, "all bands"
+        patch = sound_patch(self.model, self.layer, row.row, row.col, row.window, clip.seconds)
+        return clip, patch.start, patch.end, f"{patch.low_hz:.0f} to {patch.high_hz:.0f} Hz"
+
+    def crops(self, table: pd.DataFrame, units: range) -> list[Image.Image | None]:
+        """The spectrogram around the strongest place of some units."""
+        from cnnvis_core.exemplars.counting import windows
+        from cnnvis_core.exemplars.crops import input_patch
+        from cnnvis_core.render.colour import sequential
+
+        found: list[Image.Image | None] = [None] * len(units)
+        heard: dict[int, list[Any]] = {}
+        for row in first_of(table, units):
+            if row.item not in heard:
+                heard[row.item] = windows(self.model, read_audio(self.source.data[row.item]))
+            levels = heard[row.item][max(row.window, 0)][0, 0].numpy()
+            if row.row >= 0:
+                patch = input_patch(self.model, self.layer, row.row, row.col)
+                levels = levels[patch.top : patch.bottom, patch.left : patch.right]
+            low, high = float(levels.min()), float(levels.max())
+            tile = Image.fromarray(sequential(levels[::-1], low, max(high, low + 1e-6)))
+            found[units.index(row.unit)] = tile.resize(
+                (drawn.TILE, drawn.TILE), Image.Resampling.NEAREST
+            )
+        return found
+
+    def draw_top(self, table: pd.DataFrame, unit: int) -> None:
+        """Play the clips and the parts of them that were heard."""
+        for row in table.head(HEARD).itertuples():
+            clip, start, end, band = self._part(row)
+            first, last = (round(edge * clip.sample_rate) for edge in (start, end))
+            part = clip.samples[first : max(last, first + 1)]
+            with st.container(horizontal=True, vertical_alignment="center"):
+                with st.container(width=260):
+                    st.audio(wav(part, clip.sample_rate), format="audio/wav")
+                st.caption(
+                    f"**{row.activation:.3g}** {row.file}, {start:.2f} to {end:.2f} s, {band}"
+                )
+        if len(table) > HEARD:
+            rest = table.iloc[HEARD:]
+            named = zip(rest["file"], rest["activation"], strict=True)
+            st.caption("Then: " + "; ".join(f"{file} ({value:.3g})" for file, value in named))
+
+
+def typical(found: Exemplars, layer: Layer, unit: int) -> None:
+    """Draw which classes drive a unit, and how strong its answers are."""
+    if found.classes:
+        table = found.by_class(layer.name, unit)
+        st.altair_chart(
+            drawn.class_bars(table), width="stretch",
+            alt=f"Mean of the maxima by class, most for {table['class'].iloc[0]}",
+        )  # fmt: skip
+    spread = found.quantiles(layer.name, unit).set_index("share")["max"]
+    st.caption(
+        f"Maxima of its map over all {found.manifest['items']:,} items: half are below "
+        f"{spread[0.5]:.3g}, one in twenty above {spread[0.95]:.3g}."
+    )
+
+
+def best_of(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """The rows of one order; those of means are about whole maps."""
+    return table[table["by"] == by].sort_values(["unit", "rank"], ignore_index=True)
+
+
+def first_of(table: pd.DataFrame, units: range) -> Iterator[Any]:
+    """The rows of the strongest exemplars of some units."""
+    return table[(table["rank"] == 0) & table["unit"].isin(units)].itertuples()
+
+
+def unit_names(table: pd.DataFrame, units: range) -> list[str]:
+    """What to say of the tiles of some units."""
+    names = [f"Unit {unit}: nothing" for unit in units]
+    for row in first_of(table, units):
+        names[units.index(row.unit)] = f"Unit {row.unit}: {row.activation:.3g}, {row.file}"
+    return names

@@ -1,0 +1,118 @@
+"""Collections at hand, and what is told of likeness."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import cnnvis_core as cv
+from cnnvis_core.exemplars import BytesSource, bytes_source, open_source, sample_tiles
+from cnnvis_core.inputs import read_audio, read_image
+from cnnvis_core.inputs.samples import samples
+from tests.exemplars.piles import as_folder, as_parquet, as_zip, pictures
+from tests.support import small_network
+
+FILES = pictures(20)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "parquet", "bytes"])
+@pytest.mark.parametrize(("start", "stop"), [(0, 20), (0, 3), (7, 18), (19, 40)])
+def test_items_come_whole_and_in_order_from_any_place(form, start, stop, tmp_path):
+    source = {
+        "folder": lambda: open_source(as_folder(FILES, tmp_path / "in"), "image"),
+        "zip": lambda: open_source(as_zip(FILES, tmp_path / "in.zip"), "image"),
+        "parquet": lambda: open_source(as_parquet(FILES, tmp_path / "in.parquet", 6), "image"),
+        "bytes": lambda: bytes_source(FILES, "image"),
+    }[form]()
+    found = list(source.items(start, stop))
+    assert [index for index, _ in found] == list(range(start, min(stop, 20)))
+    assert [data for _, data in found] == list(FILES.values())[start:stop]
+    assert list(source.names) == list(FILES)
+    assert len(set(source.labels)) == 3
+
+
+def test_what_is_looked_at_is_told_by_its_fingerprint(tmp_path):
+    first = open_source(as_folder(FILES, tmp_path / "a"), "image").fingerprint
+    assert first == open_source(as_folder(FILES, tmp_path / "b"), "image").fingerprint
+    other = {**FILES, "ant/more.png": b"x"}
+    assert first != open_source(as_folder(other, tmp_path / "c"), "image").fingerprint
+
+
+def test_tables_in_other_hands_are_read(tmp_path):
+    data = list(FILES.values())
+    images = [{"bytes": part, "path": None} for part in data]
+    pq.write_table(pa.table({"image": images, "label": ["a", "b"] * 10}), tmp_path / "hub.parquet")
+    source = open_source(tmp_path / "hub.parquet", "image")
+    assert [part for _, part in source.items(4, 6)] == data[4:6]
+    assert list(source.classes) == ["a", "b"]
+    assert source.names[3] == "row 3"
+    pq.write_table(pa.table({"number": [1, 2]}), tmp_path / "none.parquet")
+    with pytest.raises(cv.InputError, match="no column of encoded"):
+        _ = open_source(tmp_path / "none.parquet", "image").names
+    (tmp_path / "bad.parquet").write_bytes(b"nothing")
+    with pytest.raises(cv.InputError):
+        open_source(tmp_path / "bad.parquet", "image")
+
+
+def test_a_folder_of_tables_is_one_collection(tmp_path):
+    for number in range(3):
+        part = dict(list(FILES.items())[number * 5 : number * 5 + 5])
+        as_parquet(part, tmp_path / f"part-{number}.parquet", 2)
+    source = open_source(tmp_path, "image")
+    assert [data for _, data in source.items(3, 12)] == list(FILES.values())[3:12]
+
+
+def test_zips_at_hand_are_unpacked_in_memory_and_bounded(monkeypatch, tmp_path):
+    packed = as_zip(FILES, tmp_path / "in.zip").read_bytes()
+    source = bytes_source({"pile.zip": packed, "single.png": FILES["ant/000.png"]}, "image")
+    assert "single.png" in source.names
+    assert len(source.names) == 21
+    monkeypatch.setattr("cnnvis_core.exemplars.sources.MOST_BYTES", 1000)
+    with pytest.raises(cv.InputError, match="take more than"):
+        bytes_source({"pile.zip": packed}, "image")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.txt", "x")
+    with pytest.raises(cv.InputError, match="no image files"):
+        bytes_source({"pile.zip": buffer.getvalue()}, "image")
+
+
+def test_sample_tiles_cover_every_sample():
+    source = sample_tiles("image")
+    assert set(source.classes) == {sample.title for sample in samples("image")}
+    assert 100 < len(source.names) < 1000
+    assert len(set(source.names)) == len(source.names)
+    picture = read_image(source.data[-1])
+    assert picture.width == picture.height <= 160
+
+
+@pytest.mark.skipif(not samples("audio"), reason="no audio samples in assets")
+def test_sample_sounds_are_cut_into_parts():
+    source = sample_tiles("audio")
+    assert set(source.classes) == {sample.title for sample in samples("audio")}
+    assert all(read_audio(data).seconds <= 2.01 for data in source.data)
+
+
+def test_units_driven_by_the_same_items_are_neighbours(tmp_path: Path):
+    module = small_network()
+    weight = module[0].weight.data
+    weight[1] = 2.0 * weight[0]
+    module[0].bias.data.zero_()
+    weight[2] = -weight[0]
+    model = cv.from_module(module, (3, 32, 32))
+    source = BytesSource(list(FILES), list(FILES.values()), [-1] * len(FILES))
+    found = cv.run(cv.build_exemplars(model, source, "0", 4, tmp_path / "out"))
+    near = found.neighbours("0", 0)
+    assert near["unit"][0] == 1
+    assert near["likeness"][0] == 1.0
+    assert 0 not in near["unit"].tolist()
+    assert near["likeness"].between(0, 1).all()
+    assert np.all(np.diff(near["likeness"]) <= 0)
+    assert found.classes == []
+    assert len(found.by_class("0", 0)) == 0
