@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from cnnvis_core.exemplars.sources import Source
 from cnnvis_core.models.model import Model
 
 AHEAD = 2  # chunks a worker has in hand, so that it never waits for the next
+KNOCK_SECONDS = 5.0
+NO_CLUSTER = "There is no Ray cluster at {!r}; start one with `ray start`, or leave --ray out."
 SECONDS = 1.0  # between two looks at how far the workers are
 
 
@@ -59,13 +62,11 @@ class Cluster:
         ray = _ray()
         ours = not ray.is_initialized()
         if ours:
+            _knock(self.address)
             try:
                 ray.init(address=self.address, logging_level="ERROR", log_to_driver=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise InputError(
-                    f"There is no Ray cluster at {self.address!r}; start one with `ray start`, or "
-                    "leave --ray out."
-                ) from error
+                raise InputError(NO_CLUSTER.format(self.address)) from error
         actors: list[Any] = []
         try:
             there = ray.cluster_resources()
@@ -111,6 +112,17 @@ class Cluster:
                 yield items, counted
             if not done:
                 yield items, None  # a moment at which the job can be stopped
+
+
+def _knock(address: str) -> None:
+    """Refuse an address at which nobody answers; Ray itself would wait for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+    except OSError as error:
+        raise InputError(NO_CLUSTER.format(address)) from error
 
 
 def _ray() -> Any:
