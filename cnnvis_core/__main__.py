@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except cv.CnnvisError as error:
         print(f"cnnvis: {error}", file=sys.stderr)
         return REFUSED
+    except OSError as error:
+        print(f"cnnvis: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        return REFUSED
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from the last saved chunk.", file=sys.stderr)
         return STOPPED

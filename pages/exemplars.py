@@ -10,16 +10,16 @@ from cnnvis_core.exemplars.export import as_json
 from cnnvis_core.render.exemplars import crop_sheet
 from cnnvis_core.render.pictures import png
 from cnnvis_core.render.tuning import tuning_csv
+from cnnvis_core.ui.collections import choose_collection, index_path
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.exemplar_views import (
     A_PAGE,
     STRENGTHS,
     best_of,
-    choose_collection,
     choose_page,
     choose_strength,
+    draw_maximized,
     exemplar_view,
-    index_path,
     remembered,
     typical,
     unit_names,
@@ -97,6 +97,7 @@ with results:
 
 st.subheader(f"Unit {unit}")
 view.draw_top(found.top(layer.name, unit, by), unit)
+draw_maximized(model, layer, unit)
 left, right = st.columns(2, gap="medium")
 with left:
     typical(found, layer, unit)

@@ -15,7 +15,6 @@ from cnnvis_core.exemplars.store import Identity, State
 from cnnvis_core.exemplars.tally import Tally
 from cnnvis_core.jobs import Job, Step
 from cnnvis_core.models.model import Model
-from cnnvis_core.models.weights import weights_hash
 
 CHUNK = 512  # items; what a crash can cost
 BATCH = 32
@@ -110,7 +109,7 @@ def build_exemplars(
     identity = Identity(
         store.VERSION,
         model.card.id,
-        weights_hash(model),
+        model.weights,
         source.fingerprint,
         names,
         k,

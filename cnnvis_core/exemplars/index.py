@@ -27,7 +27,6 @@ from cnnvis_core.exemplars.store import (
 )
 from cnnvis_core.exemplars.tally import QUANTILES, Tally, quantiles
 from cnnvis_core.models.model import Model
-from cnnvis_core.models.weights import weights_hash
 
 By = Literal["max", "mean"]
 PLACE = ("row", "col", "window")
@@ -226,7 +225,7 @@ def open_exemplars(path: str | Path, model: Model | None = None) -> Exemplars:
         )
     if not manifest.get("complete"):
         raise InputError(f"The index in {folder.name!r} is not finished; run its job to the end.")
-    if model is not None and identity.weights != weights_hash(model):
+    if model is not None and identity.weights != model.weights:
         raise InputError(
             f"The index in {folder.name!r} is of another model ({identity.model!r}, or other "
             f"weights of it), not of {model.card.title}; choose that model or build it again."

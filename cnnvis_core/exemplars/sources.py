@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +23,16 @@ ENDINGS: dict[Modality, tuple[str, ...]] = {
 LARGEST_FILE = 200 * 2**20  # bytes; what is larger counts as broken
 ROWS_AT_ONCE = 64  # of a Parquet file
 BUFFER = 2**20  # bytes of a Parquet file that are read ahead
+# What the parts of a damaged or locked zip may raise.
+_ZIP_ERRORS = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 BYTES_COLUMNS = ("webp", "image", "img", "picture", "audio", "clip", "bytes", "file")
 LABEL_COLUMNS = ("label", "class", "target", "fine_label")
 NAME_COLUMNS = ("name", "file", "filename", "path", "id")
@@ -93,10 +105,10 @@ def _hash(parts: Iterator[tuple[Any, ...]]) -> str:
 def _classes(names: Sequence[str]) -> tuple[list[str], list[int]]:
     """Classes by the folder right above each file, and the label of each; none for fewer than 2."""
     folders = [name.rpartition("/")[0].rpartition("/")[2] for name in names]
-    classes = sorted(set(folders))
+    classes = sorted(set(folders) - {""})
     if len(classes) < 2:
         return [], [-1] * len(names)
-    return classes, [classes.index(folder) for folder in folders]
+    return classes, [classes.index(folder) if folder else -1 for folder in folders]
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,15 +179,12 @@ class ZipSource(_Files):
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Bytes of each file, by name, in order."""
-        endings = ENDINGS[self.modality]
-        with zipfile.ZipFile(self.path) as archive:
-            found = {
-                info.filename: info.file_size
-                for info in archive.infolist()
-                if Path(info.filename).suffix.lower() in endings
-                and not info.filename.startswith("__MACOSX")
-            }
-        return dict(sorted(found.items()))
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                infos = [info for info in archive.infolist() if _counts(info, self.modality)]
+        except zipfile.BadZipFile as error:
+            raise InputError(f"{self.path.name!r} is a damaged zip; pack it again.") from error
+        return dict(sorted((info.filename, info.file_size) for info in infos))
 
     def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes | InputError]]:
         """See `Source`."""
@@ -187,7 +196,7 @@ class ZipSource(_Files):
                     continue
                 try:
                     yield index, archive.read(name)
-                except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError):
+                except _ZIP_ERRORS:
                     yield index, InputError("The file in the zip is damaged or locked.")
 
 
@@ -255,12 +264,11 @@ class ParquetSource:
         if column is None:
             return [], [-1] * sum(self._rows)
         values = self._read(column)
-        if all(isinstance(value, int) and 0 <= value < 100_000 for value in values):
-            return [str(number) for number in range(max(values, default=-1) + 1)], values
-        texts = [str(value) for value in values]
-        classes = sorted(set(texts))
-        place = {name: index for index, name in enumerate(classes)}
-        return classes, [place[text] for text in texts]
+        known = {value for value in values if value is not None and value != -1}
+        whole = all(isinstance(value, int) for value in known)
+        classes = sorted(known) if whole else sorted(known, key=str)
+        place = {value: index for index, value in enumerate(classes)}
+        return [str(value) for value in classes], [place.get(value, -1) for value in values]
 
     @property
     def classes(self) -> list[str]:
@@ -276,7 +284,10 @@ class ParquetSource:
     def fingerprint(self) -> str:
         """Hash of the files' sizes, rows and names."""
         sizes = tuple(path.stat().st_size for path in self.paths)
-        return _hash(iter([(sizes, tuple(self._rows)), tuple(self.names), tuple(self.labels)]))
+        rows = tuple(self._rows)
+        return _hash(
+            iter([(sizes, rows), tuple(self.names), tuple(self.labels), tuple(self.classes)])
+        )
 
     def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes | InputError]]:
         """See `Source`."""
@@ -374,22 +385,17 @@ def bytes_source(files: Mapping[str, bytes], modality: Modality) -> BytesSource:
         If there is nothing, or too much.
     """
     found: dict[str, bytes] = {}
+    zips = [name for name, data in files.items() if zipfile.is_zipfile(io.BytesIO(data))]
+    left = MOST_BYTES
     for name, data in files.items():
-        if not zipfile.is_zipfile(io.BytesIO(data)):
+        if name not in zips:
             found[name] = data
             continue
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = [i for i in archive.infolist() if _counts(i, modality)]
-            if sum(info.file_size for info in infos) > MOST_BYTES:
-                raise InputError(
-                    f"The files in the zip take more than {MOST_BYTES // 2**20} MB; take fewer, or "
-                    "use the command line."
-                )
-            for info in infos:
-                try:
-                    found[info.filename] = archive.read(info)
-                except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError):
-                    found[info.filename] = b""  # broken: counted and listed as such
+        # Two zips may hold files of one name.
+        before = f"{name}/" if len(zips) > 1 else ""
+        for inside, content in _unpacked(name, data, modality, left):
+            found[before + inside] = content
+            left -= len(content)
     names = sorted(found)
     if not names:
         raise InputError(f"There are no {modality} files in it; choose others.")
@@ -397,10 +403,30 @@ def bytes_source(files: Mapping[str, bytes], modality: Modality) -> BytesSource:
     return BytesSource(names, [found[name] for name in names], labels, classes)
 
 
+def _unpacked(name: str, data: bytes, modality: Modality, most: int) -> Iterator[tuple[str, bytes]]:
+    """The files in a zip; what a header says of their sizes is not relied on."""
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{name!r} is a damaged zip; pack it again.") from error
+    with archive:
+        for info in archive.infolist():
+            if not _counts(info, modality):
+                continue
+            try:
+                with archive.open(info) as file:
+                    content = file.read(most + 1)
+            except _ZIP_ERRORS:
+                content = b""  # broken: counted and listed as such
+            if len(content) > most:
+                raise InputError(
+                    f"The files in the zips take more than {MOST_BYTES // 2**20} MB; take fewer, "
+                    "or use the command line."
+                )
+            most -= len(content)
+            yield info.filename, content
+
+
 def _counts(info: zipfile.ZipInfo, modality: Modality) -> bool:
     ending = Path(info.filename).suffix.lower()
-    return (
-        ending in ENDINGS[modality]
-        and info.file_size <= LARGEST_FILE
-        and not info.filename.startswith("__MACOSX")
-    )
+    return ending in ENDINGS[modality] and not info.filename.startswith("__MACOSX")

@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import os
+import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from cnnvis_core.errors import InputError
 from cnnvis_core.exemplars.tally import Tally
 
 VERSION = 1
+_UNFINISHED = re.compile(r"\.(manifest\.json|state\.npz|[a-z]+\.parquet)\.\d+")
 MANIFEST, STATE, LOCK = "manifest.json", "state.npz", ".lock"
 
 
@@ -100,9 +103,9 @@ def locked(folder: Path) -> Iterator[None]:
             raise InputError(
                 f"Another run is writing to {folder.name!r}; wait for it or choose another folder."
             ) from error
-        for left in folder.glob(".*"):  # by a run that was broken off while it wrote
-            if left.name != LOCK:
-                left.unlink(missing_ok=True)
+        for left in folder.glob(".*"):
+            if _UNFINISHED.fullmatch(left.name) and left.is_file():
+                left.unlink(missing_ok=True)  # by a run that was broken off while it wrote
         yield
 
 
@@ -149,6 +152,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def _identity(manifest: dict[str, Any]) -> Identity:
     parts = dict(manifest["identity"])
+    if parts["version"] != VERSION:  # of which nothing else is known
+        return Identity(int(parts["version"]), "", "", "", (), 0, 0, 0)
     return Identity(**{**parts, "layers": tuple(parts["layers"])})
 
 
@@ -182,6 +187,8 @@ def restore(folder: Path) -> State | None:
             arrays = dict(found)
     except FileNotFoundError:
         return None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None  # damaged by other hands: everything is counted anew
     tallies: dict[str, Tally] = {}
     number = 0
     while f"{number} layer" in arrays:

@@ -113,7 +113,8 @@ class Answers:
         flat = maps.flatten(2)
         maximum, at = flat.max(2)
         maximum = maximum.nan_to_num(nan=float("-inf"))
-        return cls(maximum, flat.mean(2), torch.stack([at // width, at % width, at * 0], 2))
+        mean = flat.mean(2).nan_to_num(nan=float("-inf"))
+        return cls(maximum, mean, torch.stack([at // width, at % width, at * 0], 2))
 
 
 def tally(
@@ -145,8 +146,8 @@ def tally(
         _taken(answers.place.transpose(0, 1), order),
         _taken(means, by_mean),
         _taken(each, by_mean),
-        values.double() @ member,
-        means.double() @ member,
+        values.double().nan_to_num(neginf=0.0) @ member,
+        means.double().nan_to_num(neginf=0.0) @ member,
         _sketch(values),
         _sketch(means),
     )

@@ -14,6 +14,7 @@ from cnnvis_core.errors import ModelError
 from cnnvis_core.models.card import Modality, ModelCard
 from cnnvis_core.models.graph import Graph, record
 from cnnvis_core.models.simplify import simplify
+from cnnvis_core.models.weights import weights_hash
 
 ScoreKind = Literal["probability", "logit"]
 
@@ -165,6 +166,11 @@ class Model:
                 f"{self.card.title} has no layer named {name!r}; model.layers lists them."
             )
         return found
+
+    @cached_property
+    def weights(self) -> str:
+        """Hash of the weights, by which two networks of one architecture are told apart."""
+        return weights_hash(self.module)
 
     @cached_property
     def recording(self) -> Callable[[tuple[int, ...]], Graph]:

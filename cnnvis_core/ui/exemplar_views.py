@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
 import streamlit as st
+import torch
 from PIL import Image
 
 from cnnvis_core.attribution import attribute
@@ -18,74 +18,32 @@ from cnnvis_core.exemplars import (
     By,
     BytesSource,
     Exemplars,
-    bytes_source,
     picture_crop,
-    sample_tiles,
     sound_patch,
 )
+from cnnvis_core.exemplars.counting import windows
+from cnnvis_core.exemplars.crops import input_patch
 from cnnvis_core.inputs import Clip, read_audio, read_image
+from cnnvis_core.jobs import Progress
+from cnnvis_core.maximization import Maximization, maximize
 from cnnvis_core.models import Layer, Model
-from cnnvis_core.models.card import Modality
+from cnnvis_core.models.units import Reduction
 from cnnvis_core.render import exemplars as drawn
+from cnnvis_core.render.colour import sequential
 from cnnvis_core.render.files import wav
 from cnnvis_core.render.pictures import png
 from cnnvis_core.render.sprites import Sprite, largest, signed_tiles
-from cnnvis_core.ui.uploads import WEIGHTS_MB, limit_mb
+from cnnvis_core.ui.jobs import run_job
+from cnnvis_core.ui.maximization_views import drawn_view
 
 BYS: tuple[By, ...] = ("max", "mean")
 STRENGTHS: dict[By, str] = {"max": "Maximum", "mean": "Mean"}
-SAMPLES, OWN = "Samples", "Yours"
+STEPS, LARGEST_BESIDE = 128, 128  # of a maximised picture, and pixels of its side
 SIDE = 112  # pixels of a crop
 MOST_OF = 0.8  # of a picture's area, which needs no other view
 HEARD = 4  # sounds that are played
 KEPT_SHEETS = 8
 A_PAGE = 256  # units of a layer on one sheet
-
-
-@st.cache_resource(scope="session", show_spinner=False)
-def index_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder for a visitor's indices, which is gone with the visit."""
-    return tempfile.TemporaryDirectory(prefix="cnnvis-")
-
-
-@st.cache_resource(max_entries=2, show_spinner="Cutting the samples into tiles")
-def _tiles(modality: Modality) -> BytesSource:
-    return sample_tiles(modality)
-
-
-def choose_collection(modality: Modality) -> BytesSource:
-    """Draw the choice between the samples and files of one's own.
-
-    Raises
-    ------
-    InputError
-        If the files cannot be used.
-    """
-    word = "pictures" if modality == "image" else "sounds"
-    which = st.segmented_control(
-        "Collection", [SAMPLES, OWN], default=SAMPLES, required=True, key="collection",
-        bind="query-params", help=f"Tiles of the sample {word}, or {word} of your own.",
-    )  # fmt: skip
-    if which == SAMPLES:
-        return _tiles(modality)
-    given = st.file_uploader(
-        f"Your {word}, or a zip of them",
-        accept_multiple_files=True,
-        max_upload_size=limit_mb(WEIGHTS_MB),
-        key=f"collection-{modality}",
-        help="Folders in a zip are classes. They stay in memory and are gone with your visit.",
-    )
-    if not given:
-        st.info(f"Drop {word} here to see which of them drive each unit; a zip of folders will do.")
-        st.stop()
-    key = tuple(file.file_id for file in given)
-    kept = st.session_state.get(f"_collection-{modality}")
-    if kept is None or kept[0] != key:
-        files = {file.name: file.getvalue() for file in given}
-        kept = key, bytes_source(files, modality)
-        st.session_state[f"_collection-{modality}"] = kept
-    source: BytesSource = kept[1]
-    return source
 
 
 def choose_strength() -> By:
@@ -104,11 +62,6 @@ def choose_page(count: int, unit: int) -> range:
         format_func=lambda page: f"{page[0]:,} to {page[-1]:,}",
     )  # fmt: skip
     return chosen or pages[0]
-
-
-def index_path(model: Model, source: BytesSource) -> Path:
-    """Where the visitor's index of a model and a collection lies."""
-    return Path(index_folder().name) / f"{model.card.id}-{source.fingerprint[:16]}"
 
 
 def remembered(key: tuple[str, ...], make: Callable[[], Sprite]) -> Sprite:
@@ -186,21 +139,22 @@ class PictureExemplars:
                             alt="The picture that it comes from",
                         )  # fmt: skip
                     if guided:
-                        self._draw_guided(picture, box, unit)
-                    st.caption(f"**{row.activation:.3g}**  \n{row.file}")
+                        self._draw_guided(picture, row, unit)
+                    st.caption(f"**{row.activation:.3g}**  \n{plain(row.file)}")
 
-    def _draw_guided(self, picture: Image.Image, box: drawn.Crop, unit: int) -> None:
+    def _draw_guided(self, picture: Image.Image, row: Any, unit: int) -> None:
+        reduction: Reduction = "mean" if row.row < 0 else "maximum"
         x, name = self.model.preprocess(picture), self.layer.name
         try:
-            found = attribute(
-                self.model, x, None, "guided_backprop", name, unit, reduction="maximum"
-            )
+            found = attribute(self.model, x, None, "guided_backprop", name, unit, reduction)
         except CnnvisError:  # where no ReLU stands before the unit, or others than ReLUs do
-            found = attribute(self.model, x, None, "saliency", name, unit, reduction="maximum")
+            found = attribute(self.model, x, None, "saliency", name, unit, reduction)
         values = found.values.sum(0)[None]
         gradient = Image.fromarray(signed_tiles(values, largest(values))[0])
-        scale = gradient.width / picture.width, gradient.height / picture.height
-        part = (box[0] * scale[0], box[1] * scale[1], box[2] * scale[0], box[3] * scale[1])
+        part: drawn.Crop = (0.0, 0.0, float(gradient.width), float(gradient.height))
+        if row.row >= 0:  # the gradient is that of the network's input, not of the original
+            seen = input_patch(self.model, self.layer, row.row, row.col)
+            part = (float(seen.left), float(seen.top), float(seen.right), float(seen.bottom))
         st.image(png(drawn.crop(gradient, part, SIDE)), width=SIDE, alt="Its guided gradient")
 
 
@@ -227,25 +181,23 @@ class SoundExemplars:
 
     def crops(self, table: pd.DataFrame, units: range) -> list[Image.Image | None]:
         """The spectrogram around the strongest place of some units."""
-        from cnnvis_core.exemplars.counting import windows
-        from cnnvis_core.exemplars.crops import input_patch
-        from cnnvis_core.render.colour import sequential
-
         found: list[Image.Image | None] = [None] * len(units)
-        heard: dict[int, list[Any]] = {}
+        heard: dict[int, list[torch.Tensor]] = {}
         for row in first_of(table, units):
             if row.item not in heard:
                 heard[row.item] = windows(self.model, read_audio(self.source.data[row.item]))
-            levels = heard[row.item][max(row.window, 0)][0, 0].numpy()
-            if row.row >= 0:
-                patch = input_patch(self.model, self.layer, row.row, row.col)
-                levels = levels[patch.top : patch.bottom, patch.left : patch.right]
-            low, high = float(levels.min()), float(levels.max())
-            tile = Image.fromarray(sequential(levels[::-1], low, max(high, low + 1e-6)))
-            found[units.index(row.unit)] = tile.resize(
-                (drawn.TILE, drawn.TILE), Image.Resampling.NEAREST
-            )
+            found[units.index(row.unit)] = self._patch(heard[row.item], row, drawn.TILE)
         return found
+
+    def _patch(self, heard: list[torch.Tensor], row: Any, side: int) -> Image.Image:
+        """The spectrogram that a place sees, of the windows of a clip; low frequencies below."""
+        levels = heard[max(row.window, 0)][0, 0].numpy()
+        if row.row >= 0:
+            patch = input_patch(self.model, self.layer, row.row, row.col)
+            levels = levels[patch.top : patch.bottom, patch.left : patch.right]
+        low, high = float(levels.min()), float(levels.max())
+        tile = Image.fromarray(sequential(levels[::-1], low, max(high, low + 1e-6)))
+        return tile.resize((side, side), Image.Resampling.NEAREST)
 
     def draw_top(self, table: pd.DataFrame, unit: int) -> None:
         """Play the clips and the parts of them that were heard."""
@@ -254,15 +206,49 @@ class SoundExemplars:
             first, last = (round(edge * clip.sample_rate) for edge in (start, end))
             part = clip.samples[first : max(last, first + 1)]
             with st.container(horizontal=True, vertical_alignment="center"):
+                st.image(
+                    png(self._patch(windows(self.model, clip), row, SIDE)), width=SIDE,
+                    alt=f"Spectrogram of what unit {unit} heard in {row.file}",
+                )  # fmt: skip
                 with st.container(width=260):
                     st.audio(wav(part, clip.sample_rate), format="audio/wav")
                 st.caption(
-                    f"**{row.activation:.3g}** {row.file}, {start:.2f} to {end:.2f} s, {band}"
+                    f"**{row.activation:.3g}** {plain(row.file)}, {start:.2f} to {end:.2f} s, "
+                    f"{band}"
                 )
         if len(table) > HEARD:
             rest = table.iloc[HEARD:]
             named = zip(rest["file"], rest["activation"], strict=True)
-            st.caption("Then: " + "; ".join(f"{file} ({value:.3g})" for file, value in named))
+            st.caption(
+                "Then: " + "; ".join(f"{plain(file)} ({value:.3g})" for file, value in named)
+            )
+
+
+def draw_maximized(model: Model, layer: Layer, unit: int) -> None:
+    """Draw what the network itself makes up for a unit, if asked for."""
+    if not st.toggle(
+        "Its maximised picture beside", key="beside", bind="query-params",
+        help="The input that maximisation draws for the unit; see the page about it.",
+    ):  # fmt: skip
+        return
+    view, canvas = drawn_view(model), st.empty()
+
+    def show(progress: Progress[Maximization]) -> None:
+        if progress.preview is not None:
+            values = progress.preview.images[0].numpy()
+            view.draw_forming(canvas, values, "The picture as it forms")
+
+    size = max(model.input_shape[1:])
+    outcome = run_job(
+        ("beside", model.card.id, layer.name, unit),
+        lambda: maximize(model, layer.name, [unit], STEPS, min(size, LARGEST_BESIDE)),
+        "Climbing",
+        show,
+    )
+    if outcome.value is not None:
+        values = outcome.value.images[0].numpy()
+        view.draw_forming(canvas, values, f"The input that drives unit {unit}, made up")
+        st.caption(f"Made up by {STEPS} steps from noise.")
 
 
 def typical(found: Exemplars, layer: Layer, unit: int) -> None:
@@ -283,6 +269,11 @@ def typical(found: Exemplars, layer: Layer, unit: int) -> None:
 def best_of(table: pd.DataFrame, by: str) -> pd.DataFrame:
     """The rows of one order; those of means are about whole maps."""
     return table[table["by"] == by].sort_values(["unit", "rank"], ignore_index=True)
+
+
+def plain(name: str) -> str:
+    """A file's name as text that Markdown leaves alone."""
+    return re.sub(r"([^\w\s.,/×-])", r"\\\1", name)
 
 
 def first_of(table: pd.DataFrame, units: range) -> Iterator[Any]:

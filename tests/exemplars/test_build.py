@@ -211,7 +211,8 @@ def test_an_index_of_something_else_is_refused(model, folder, tmp_path):
     with pytest.raises(cv.InputError, match="of another model"):
         open_exemplars(out, other)
     text = (out / "manifest.json").read_text()
-    (out / "manifest.json").write_text(text.replace('"version": 1', '"version": 99'))
+    later = text.replace('"version": 1', '"version": 99, "further": 1')
+    (out / "manifest.json").write_text(later)
     with pytest.raises(cv.InputError, match="another version"):
         open_exemplars(out)
     (out / "manifest.json").write_text("{}")
@@ -267,3 +268,31 @@ def test_bad_values_get_one_sentence(model, folder, tmp_path):
     ):
         with pytest.raises(cv.CnnvisError):
             call()
+
+
+def test_a_damaged_state_is_counted_anew_and_other_files_are_left_alone(model, folder, tmp_path):
+    out = tmp_path / "out"
+    whole = cv.run(build_exemplars(model, folder, "0", out=tmp_path / "whole", chunk=8, batch=4))
+    out.mkdir()
+    (out / ".gitkeep").write_text("mine")
+    with build_exemplars(model, folder, "0", out=out, chunk=8, batch=4) as job:
+        for progress in job:
+            if progress.done > 20:
+                break
+    (out / ".state.npz.123").write_bytes(b"half")
+    state = (out / "state.npz").read_bytes()
+    (out / "state.npz").write_bytes(state[: len(state) // 2])
+    found = cv.run(build_exemplars(model, folder, "0", out=out, chunk=8, batch=4))
+    assert same(whole, found)
+    assert (out / ".gitkeep").read_text() == "mine"
+    assert not (out / ".state.npz.123").exists()
+
+
+def test_a_unit_that_is_no_number_comes_last_and_spoils_no_mean(folder, tmp_path):
+    module = small_network()
+    module[0].weight.data[3] = float("nan")
+    model = cv.from_module(module, (3, 32, 32))
+    found = cv.run(build_exemplars(model, folder, "0", 4, tmp_path / "out"))
+    assert not np.isfinite(found.top("0", 3)["activation"]).any()
+    assert np.isfinite(found.top("0", 2)["activation"]).all()
+    assert np.isfinite(found.by_class("0", 2)["mean_max"]).all()

@@ -116,3 +116,57 @@ def test_units_driven_by_the_same_items_are_neighbours(tmp_path: Path):
     assert np.all(np.diff(near["likeness"]) <= 0)
     assert found.classes == []
     assert len(found.by_class("0", 0)) == 0
+
+
+def test_equal_names_in_two_zips_are_two_items(tmp_path):
+    packed = as_zip(FILES, tmp_path / "in.zip").read_bytes()
+    source = bytes_source({"a.zip": packed, "b.zip": packed}, "image")
+    assert len(source.names) == 40
+
+
+def test_damaged_zips_get_a_sentence_or_lose_a_file(tmp_path):
+    with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in FILES.items():
+            archive.writestr(name, data)
+    packed = bytearray((tmp_path / "in.zip").read_bytes())
+    for place in range(60, 400):  # within the first file
+        packed[place] ^= 0x5A
+    (tmp_path / "in.zip").write_bytes(packed)
+    for source in (
+        bytes_source({"in.zip": bytes(packed)}, "image"),
+        open_source(tmp_path / "in.zip", "image"),
+    ):
+        items = [data for _, data in source.items(0, 40)]
+        assert len(items) == 20
+        assert items[1:] == list(FILES.values())[1:]
+    end = packed.rfind(b"PK\x01\x02")
+    packed[end : end + 4] = b"XXXX"
+    (tmp_path / "worse.zip").write_bytes(packed)
+    for call in (
+        lambda: bytes_source({"in.zip": bytes(packed)}, "image"),
+        lambda: open_source(tmp_path / "worse.zip", "image"),
+    ):
+        with pytest.raises(cv.InputError):
+            call()
+
+
+def test_files_beside_folders_have_no_class(tmp_path):
+    source = open_source(as_folder({**FILES, "loose.png": b"x"}, tmp_path / "in"), "image")
+    assert list(source.classes) == ["ant", "bee", "cat"]
+    assert source.labels[list(source.names).index("loose.png")] == -1
+
+
+def test_missing_labels_are_no_class_and_classes_tell_tables_apart(tmp_path):
+    data = list(FILES.values())[:3]
+    for name, labels in (("a", [0, None, -1]), ("b", [7, 99_999, 7])):
+        table = pa.table({"webp": data, "label": pa.array(labels, pa.int64())})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    one, two = (open_source(tmp_path / f"{name}.parquet", "image") for name in "ab")
+    assert (list(one.classes), list(one.labels)) == (["0"], [0, -1, -1])
+    assert (list(two.classes), list(two.labels)) == (["7", "99999"], [0, 1, 0])
+    prints = set()
+    for name in ("cat", "cow"):
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({"webp": data, "label": [name, "dog", "dog"]}), path)
+        prints.add(open_source(path, "image").fingerprint)
+    assert len(prints) == 2

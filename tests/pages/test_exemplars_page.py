@@ -25,6 +25,8 @@ def test_means_and_gradients_and_other_units_are_shown():
     assert "What drives the 64 units of stages.1.0.conv1?" in subheaders(app)
     app.toggle(key="guided").set_value(True).run()
     assert not app.exception
+    app.toggle(key="beside").set_value(True).run()
+    assert "Made up by 128 steps from noise" in captions(app)
     next(b for b in app.button if b.label.startswith("Unit ")).click().run()
     assert app.number_input(key="unit").value != 3
     assert not errors(app)
