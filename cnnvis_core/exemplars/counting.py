@@ -109,11 +109,13 @@ class Counter:
         items = list(dict.fromkeys(whose))
         with torch.inference_mode():
             maps = probe.maps(torch.cat([x for _, x in now]).to(device))
-            ids = torch.tensor(items, device=device)
-            of_class = torch.tensor([labels[index] for index in items], device=device)
+            counted_on = torch.device("cpu") if device.type == "mps" else device
+            ids = torch.tensor(items, device=counted_on)
+            of_class = torch.tensor([labels[index] for index in items], device=counted_on)
             found = {}
             for layer, values in maps.items():
-                answers = Answers.of_maps(values)
+                # What Apple's devices lack, doubles, is counted on the processor.
+                answers = Answers.of_maps(values.to(counted_on))
                 if len(items) < len(whose):
                     answers = _by_item(answers, whose, items)
                 found[layer] = tally(answers, ids, of_class, self.k, classes)

@@ -96,6 +96,8 @@ def sound_patch(
 ) -> SoundPatch:
     """The part of a clip that a place of a map sees, clipped to the clip.
 
+    It is empty where that place sees nothing but the silence that a short clip is filled up with.
+
     Parameters
     ----------
     model : Model
@@ -118,7 +120,7 @@ def sound_patch(
     half = frontend.window / 2 / frontend.sample_rate
     edges = frontend.mel_edges_hz()
     return SoundPatch(
-        max(float(middle[first + patch.left]) - half, 0.0),
+        min(max(float(middle[first + patch.left]) - half, 0.0), seconds),
         min(float(middle[first + patch.right - 1]) + half, seconds),
         float(edges[patch.top]),
         float(edges[patch.bottom]),

@@ -142,8 +142,8 @@ class Exemplars:
     def units_for(self, layer: str, name: str) -> pd.DataFrame:
         """Units of a layer that like a class, most typical first.
 
-        How much more strongly a unit answers to the class than to all items, in standard deviations
-        of its means over the classes.
+        How much more strongly a unit answers to the class than to classes on average, in standard
+        deviations of its means over the classes.
 
         Raises
         ------
@@ -235,7 +235,9 @@ def open_exemplars(path: str | Path, model: Model | None = None) -> Exemplars:
 
 def finish(folder: Path, identity: Identity, source: Source, state: State) -> Exemplars:
     """Write the tables of a run that has seen everything, and then the manifest."""
-    names, labels, classes = list(source.names), list(source.labels), list(source.classes)
+    # Names of files need not be text; such parts of them are written as question marks.
+    names = [name.encode("utf-8", "replace").decode() for name in source.names]
+    labels, classes = list(source.labels), list(source.classes)
     named = [classes[label] if label >= 0 else None for label in labels]
     whole = [index for index in range(len(names)) if index not in state.broken]
     counts = np.bincount([labels[i] for i in whole if labels[i] >= 0], minlength=len(classes))

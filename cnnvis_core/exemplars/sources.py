@@ -80,9 +80,11 @@ def open_source(where: object, modality: Modality) -> Source:
     """
     if not isinstance(where, str | Path):
         return where  # type: ignore[return-value]
-    path = Path(where)
+    path = Path(where).resolve()
     if path.is_dir():
-        tables = sorted(path.glob("*.parquet"))
+        files = [part for part in path.iterdir() if not part.name.startswith(".")]
+        tables = sorted(part for part in files if part.suffix.lower() == ".parquet")
+        tables = tables if len(tables) == len(files) else []
         found: Source = ParquetSource(tuple(tables)) if tables else FolderSource(path, modality)
     elif path.suffix.lower() == ".parquet" and path.is_file():
         found = ParquetSource((path,))

@@ -49,6 +49,7 @@ def choose_collection(modality: Modality) -> BytesSource:
         help="Folders in a zip are classes. They stay in memory and are gone with your visit.",
     )
     if not given:
+        st.session_state.pop(f"_collection-{modality}", None)
         st.info(f"Drop {word} here to see which of them drive each unit; a zip of folders will do.")
         st.stop()
     key = tuple(file.file_id for file in given)

@@ -210,12 +210,13 @@ class SoundExemplars:
                     png(self._patch(windows(self.model, clip), row, SIDE)), width=SIDE,
                     alt=f"Spectrogram of what unit {unit} heard in {row.file}",
                 )  # fmt: skip
+                said = f"**{row.activation:.3g}** {plain(row.file)}, "
+                if end <= start:
+                    st.caption(f"{said}the silence behind it")
+                    continue
                 with st.container(width=260):
                     st.audio(wav(part, clip.sample_rate), format="audio/wav")
-                st.caption(
-                    f"**{row.activation:.3g}** {plain(row.file)}, {start:.2f} to {end:.2f} s, "
-                    f"{band}"
-                )
+                st.caption(f"{said}{start:.2f} to {end:.2f} s, {band}")
         if len(table) > HEARD:
             rest = table.iloc[HEARD:]
             named = zip(rest["file"], rest["activation"], strict=True)

@@ -170,3 +170,21 @@ def test_missing_labels_are_no_class_and_classes_tell_tables_apart(tmp_path):
         pq.write_table(pa.table({"webp": data, "label": [name, "dog", "dog"]}), path)
         prints.add(open_source(path, "image").fingerprint)
     assert len(prints) == 2
+
+
+def test_a_table_beside_pictures_does_not_hide_them(tmp_path):
+    folder = as_folder(FILES, tmp_path / "in")
+    as_parquet(FILES, folder / "notes.parquet")
+    assert len(open_source(folder, "image").names) == 20
+
+
+def test_names_that_are_no_text_are_written_with_question_marks(tmp_path):
+    model = cv.from_module(small_network(), (3, 32, 32))
+    folder = tmp_path / "in"
+    folder.mkdir()
+    try:
+        (folder / "\udcff.png").write_bytes(FILES["ant/000.png"])
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system takes no such names")
+    found = cv.run(cv.build_exemplars(model, folder, "0", 1, tmp_path / "out"))
+    assert found.top("0", 0)["file"][0] == "?.png"

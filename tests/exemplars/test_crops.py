@@ -129,3 +129,12 @@ def test_windows_cover_a_clip():
     assert window_starts(63, 63) == [0]
     assert window_starts(126, 63) == [0, 63]
     assert window_starts(100, 63) == [0, 37]
+
+
+def test_the_silence_behind_a_short_clip_is_no_part_of_it():
+    model = cv.load("soundnet-esc10")
+    layer = model.layer("stem.0")
+    for col in range(0, layer.output_shape[2], 10):
+        patch = sound_patch(model, layer, 0, col, 0, 0.3)
+        assert 0 <= patch.start <= patch.end <= 0.3
+    assert sound_patch(model, layer, 0, layer.output_shape[2] - 1, 0, 0.3).start == 0.3
