@@ -55,7 +55,10 @@ def choose_collection(modality: Modality) -> BytesSource:
     key = tuple(file.file_id for file in given)
     kept = st.session_state.get(f"_collection-{modality}")
     if kept is None or kept[0] != key:
-        files = {file.name: file.getvalue() for file in given}
+        files: dict[str, bytes] = {}
+        for file in given:  # two may have one name
+            name = file.name if file.name not in files else f"{len(files)}-{file.name}"
+            files[name] = file.getvalue()
         kept = key, bytes_source(files, modality)
         st.session_state[f"_collection-{modality}"] = kept
     source: BytesSource = kept[1]
