@@ -180,7 +180,7 @@ class GratingView:
             )
         st.caption(
             "Response at the best stripe width, in the network's own unit; the dashed line is the "
-            "preferred angle. On the right the same around a circle."
+            "preferred angle. The same is drawn around a circle."
         )
 
     def draw_details(self, found: OrientationTuning, layer: Layer, unit: int) -> None:
