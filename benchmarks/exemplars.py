@@ -28,7 +28,7 @@ from PIL import Image
 from torchvision import models as zoo
 
 import cnnvis_core as cv
-from cnnvis_core.exemplars import open_source
+from cnnvis_core.datasets import open_dataset
 from cnnvis_core.exemplars.counting import Counter
 
 SIDE, BATCH = 224, 32
@@ -53,11 +53,11 @@ def pile(folder: Path, count: int, side: int) -> Path:
 
 def bare(model: cv.Model, folder: Path) -> float:
     """Seconds of decoding and passing alone."""
-    source, counter = open_source(folder, "image"), Counter(model, (), 9, BATCH)
+    dataset, counter = open_dataset(folder, "image"), Counter(model, (), 9, BATCH)
     began = time.perf_counter()
     waiting: list[torch.Tensor] = []
     with torch.inference_mode():
-        for _, inputs in counter.decoded(source, 0, len(source.names)):
+        for _, inputs in counter.decoded(dataset, 0, len(dataset.names)):
             waiting += inputs if isinstance(inputs, list) else []
             if len(waiting) >= BATCH:
                 model.module(torch.cat(waiting[:BATCH]))

@@ -10,7 +10,7 @@ from cnnvis_core.exemplars.export import as_json
 from cnnvis_core.render.exemplars import crop_sheet
 from cnnvis_core.render.pictures import png
 from cnnvis_core.render.tuning import tuning_csv
-from cnnvis_core.ui.collections import choose_collection, index_path
+from cnnvis_core.ui.collections import choose_collection
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.exemplar_views import (
     A_PAGE,
@@ -49,7 +49,7 @@ results, controls = st.columns([2, 1], gap="medium")
 
 try:
     with controls:
-        source = choose_collection(model.modality)
+        dataset = choose_collection(model.modality)
         names = measured_layers(model)
         layer = choose_layer(model, lambda layer: layer.name in names, "kernels", depth=0.4)
         by = choose_strength()
@@ -58,8 +58,8 @@ try:
         heading = st.empty()
         heading.subheader(f"What drives the {layer.channels:,} units of {layer.name}?")
         outcome = run_job(
-            ("exemplars", model.card.id, source.fingerprint),
-            lambda: cv.build_exemplars(model, source, names, K, index_path(model, source)),
+            ("exemplars", model.card.id, dataset.fingerprint),
+            lambda: cv.build_exemplars(model, dataset, names, K, None),
             "Looking through the collection",
         )
         if outcome.value is None:
@@ -70,7 +70,7 @@ except CnnvisError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()
 
-view = exemplar_view(model, source, layer)
+view = exemplar_view(model, dataset, layer)
 strongest = best_of(table, by)
 shown = range(layer.channels)
 
@@ -78,7 +78,7 @@ with results:
     if layer.channels > A_PAGE:
         shown = choose_page(layer.channels, unit)
     crops = remembered(
-        ("crops", model.card.id, source.fingerprint, layer.name, by, str(shown)),
+        ("crops", model.card.id, dataset.fingerprint, layer.name, by, str(shown)),
         lambda: crop_sheet(view.crops(strongest, shown)),
     )
     tile_sheet(
@@ -100,7 +100,7 @@ view.draw_top(found.top(layer.name, unit, by), unit)
 draw_maximized(model, layer, unit)
 left, right = st.columns(2, gap="medium")
 with left:
-    typical(found, layer, unit)
+    typical(found, layer, unit, by)
 with right:
     near = found.neighbours(layer.name, unit)
     if len(near):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from cnnvis_core.datasets import Dataset, open_dataset
+from cnnvis_core.disk import locked
 from cnnvis_core.errors import InputError
 from cnnvis_core.exemplars import store
 from cnnvis_core.exemplars.counting import Counted, Counter
 from cnnvis_core.exemplars.index import Exemplars, finish, open_exemplars
-from cnnvis_core.exemplars.sources import Source, open_source
 from cnnvis_core.exemplars.store import Identity, State
 from cnnvis_core.exemplars.tally import Tally
 from cnnvis_core.jobs import Job, Step
@@ -25,7 +27,7 @@ class Crew(Protocol):
     """Who counts chunks: this process, or the workers of a cluster."""
 
     def chunks(
-        self, counter: Counter, source: Source, bounds: Sequence[tuple[int, int]]
+        self, counter: Counter, dataset: Dataset, bounds: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[int, Counted | None]]:
         """For every chunk in order: items that were looked at by now, and at its end the chunk."""
 
@@ -34,13 +36,13 @@ class Alone:
     """Counts one chunk after the other in this process."""
 
     def chunks(
-        self, counter: Counter, source: Source, bounds: Sequence[tuple[int, int]]
+        self, counter: Counter, dataset: Dataset, bounds: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[int, Counted | None]]:
         """See `Crew`."""
         before = 0
         for start, stop in bounds:
             counted = Counted(0, {}, {})
-            for counted in counter.count(source, start, stop):
+            for counted in counter.count(dataset, start, stop):
                 yield before + counted.items, None
             before += counted.items
             yield before, counted
@@ -48,10 +50,10 @@ class Alone:
 
 def build_exemplars(
     model: Model,
-    images: str | Path | Source,
+    images: str | Path | Dataset,
     layers: str | Sequence[str],
     k: int = 9,
-    out: str | Path = "exemplars",
+    out: str | Path | None = "exemplars",
     batch: int = BATCH,
     chunk: int = CHUNK,
     crew: Crew | None = None,
@@ -67,14 +69,14 @@ def build_exemplars(
     ----------
     model : Model
         Not changed.
-    images : str, Path or Source
-        See `open_source`.
+    images : str, Path or Dataset
+        See `open_dataset`.
     layers : str or sequence of str
         Whose units.
     k : int
         How many of each kind, 1 to 100.
-    out : str or Path
-        Folder of the index; made if it is not there.
+    out : str, Path or None
+        Folder of the index; made if it is not there. None keeps it in memory alone.
     batch : int
         Inputs a pass.
     chunk : int
@@ -102,23 +104,24 @@ def build_exemplars(
         model.layer(name)
     if not 1 <= k <= MOST_EXEMPLARS or batch < 1 or chunk < 1:
         raise InputError(f"k lies in 1 to {MOST_EXEMPLARS}; batch and chunk are 1 or more.")
-    source = open_source(images, model.modality)
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
+    dataset = open_dataset(images, model.modality)
+    folder = None if out is None else Path(out)
+    if folder is not None and folder.exists() and not folder.is_dir():
         raise InputError(f"{folder.name!r} is a file; choose a folder.")
     identity = Identity(
         store.VERSION,
         model.card.id,
         model.weights,
-        source.fingerprint,
+        dataset.fingerprint,
         names,
         k,
         chunk,
         batch,
     )
-    _refuse_another(folder, identity)
+    if folder is not None:
+        _refuse_another(folder, identity)
     counter = Counter(model, names, k, batch)
-    return Job(_build(counter, source, folder, identity, crew or Alone()))
+    return Job(_build(counter, dataset, folder, identity, crew or Alone()))
 
 
 def _refuse_another(folder: Path, identity: Identity) -> bool:
@@ -141,28 +144,32 @@ def _refuse_another(folder: Path, identity: Identity) -> bool:
 
 
 def _build(
-    counter: Counter, source: Source, folder: Path, identity: Identity, crew: Crew
+    counter: Counter, dataset: Dataset, folder: Path | None, identity: Identity, crew: Crew
 ) -> Generator[Step[None], None, Exemplars]:
-    total = len(source.names)
-    with store.locked(folder):
-        if _refuse_another(folder, identity):
-            yield Step(total, total, None)
-            return open_exemplars(folder)
-        state = store.restore(folder) or State(0, {}, {})
-        store.write_manifest(folder, identity, {"complete": False})
+    total = len(dataset.names)
+    with contextlib.nullcontext() if folder is None else locked(folder):
+        state = None
+        if folder is not None:
+            if _refuse_another(folder, identity):
+                yield Step(total, total, None)
+                return open_exemplars(folder)
+            state = store.restore(folder)
+            store.write_manifest(folder, identity, {"complete": False})
+        state = state or State(0, {}, {})
         bounds = [
             (start, min(start + identity.chunk, total)) for start in range(0, total, identity.chunk)
         ]
         before = bounds[state.done][0] if state.done < len(bounds) else total
-        for items, counted in crew.chunks(counter, source, bounds[state.done :]):
+        for items, counted in crew.chunks(counter, dataset, bounds[state.done :]):
             if counted is not None:
                 state = _with(state, counted)
-                store.save(folder, state)
+                if folder is not None:
+                    store.save(folder, state)
             yield Step(before + items, total, None)
         if not state.tallies:
             why = next(iter(state.broken.values()), "it is empty")
             raise InputError(f"Nothing in the collection can be read; the first file: {why}")
-        return finish(folder, identity, source, state)
+        return finish(folder, identity, dataset, state)
 
 
 def _with(state: State, chunk: Counted) -> State:

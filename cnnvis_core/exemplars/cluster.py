@@ -8,14 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnvis_core.errors import InputError
+from cnnvis_core.datasets import Dataset
+from cnnvis_core.datasets.dataset import reopened
+from cnnvis_core.errors import CnnvisError, InputError
 from cnnvis_core.exemplars.counting import Counted, Counter
-from cnnvis_core.exemplars.sources import Source
 from cnnvis_core.models.model import Model
 
 AHEAD = 2  # chunks a worker has in hand, so that it never waits for the next
 KNOCK_SECONDS = 5.0
 NO_CLUSTER = "There is no Ray cluster at {!r}; start one with `ray start`, or leave --ray out."
+OTHER_MODEL = "A worker of the cluster has other weights of the model; give all the same ones."
+OTHER_DATA = (
+    "A worker of the cluster does not find the same data at the same place; put the data where "
+    "all machines can read them."
+)
 SECONDS = 1.0  # between two looks at how far the workers are
 
 
@@ -27,9 +33,16 @@ class Worker:
     ) -> None:
         self._counter = Counter(load(), *settings)
 
-    def count(self, source: Source, start: int, stop: int) -> Counted:
+    def sees(self, dataset: Dataset) -> tuple[str, str]:
+        """Hashes of the model and of the data as they are on this machine."""
+        try:
+            return self._counter.model.weights, reopened(dataset).fingerprint
+        except (CnnvisError, OSError) as error:
+            return self._counter.model.weights, str(error)
+
+    def count(self, dataset: Dataset, start: int, stop: int) -> Counted:
         """Count a chunk to its end, with tallies on the CPU."""
-        *_, counted = self._counter.count(source, start, stop)
+        *_, counted = self._counter.count(dataset, start, stop)
         tallies = {layer: tally.cpu() for layer, tally in counted.tallies.items()}
         return Counted(counted.items, tallies, counted.broken)
 
@@ -56,7 +69,7 @@ class Cluster:
     workers: int | None = None
 
     def chunks(
-        self, counter: Counter, source: Source, bounds: Sequence[tuple[int, int]]
+        self, counter: Counter, dataset: Dataset, bounds: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[int, Counted | None]]:
         """See `Crew`."""
         ray = _ray()
@@ -69,16 +82,23 @@ class Cluster:
                 raise InputError(NO_CLUSTER.format(self.address)) from error
         actors: list[Any] = []
         try:
-            there = ray.cluster_resources()
-            gpus = int(there.get("GPU", 0))
-            count = self.workers or gpus or max(1, int(there.get("CPU", 1)) // 2)
+            parts = ray.cluster_resources()
+            gpus = int(parts.get("GPU", 0))
+            count = self.workers or gpus or max(1, int(parts.get("CPU", 1)) // 2)
             # A method that was cut off by the death of its worker is run again by a new one.
             kind = ray.remote(
                 num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=-1, max_task_retries=-1
             )(Worker)
             settings = counter.layers, counter.k, counter.batch
             actors = [kind.remote(self.load, settings) for _ in range(count)]
-            yield from self._in_order(ray, actors, ray.put(source), bounds)
+            there = ray.put(dataset)
+            expected = counter.model.weights, dataset.fingerprint
+            for weights, data in ray.get([actor.sees.remote(there) for actor in actors]):
+                if weights != expected[0]:
+                    raise InputError(OTHER_MODEL)
+                if data != expected[1]:
+                    raise InputError(OTHER_DATA)
+            yield from self._in_order(ray, actors, there, bounds)
         finally:
             for actor in actors:
                 ray.kill(actor)
@@ -86,7 +106,7 @@ class Cluster:
                 ray.shutdown()
 
     def _in_order(
-        self, ray: Any, actors: Sequence[Any], source: Any, bounds: Sequence[tuple[int, int]]
+        self, ray: Any, actors: Sequence[Any], dataset: Any, bounds: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[int, Counted | None]]:
         """Hand out chunks to whoever is free, and give them back in their order."""
         pending = deque(enumerate(bounds))
@@ -99,7 +119,7 @@ class Cluster:
             while pending and free and pending[0][0] < next_out + most:
                 number, (start, stop) = pending.popleft()
                 actor = free.popleft()
-                running[actor.count.remote(source, start, stop)] = number, actor
+                running[actor.count.remote(dataset, start, stop)] = number, actor
             done, _ = ray.wait(list(running), num_returns=1, timeout=SECONDS)
             for reference in done:
                 number, actor = running.pop(reference)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from cnnvis_core.datasets import Dataset
 from cnnvis_core.errors import CnnvisError, InputError
-from cnnvis_core.exemplars.sources import Source
 from cnnvis_core.exemplars.tally import Answers, Tally, tally
 from cnnvis_core.inputs import Clip, read_audio, read_image
+from cnnvis_core.inputs.audio import MAX_SECONDS
 from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.probe import Probe
@@ -66,15 +67,15 @@ class Counter:
         """What listens to the layers."""
         return Probe(self.model, self.layers, tuple(self.model.input_shape), folded=True)
 
-    def count(self, source: Source, start: int, stop: int) -> Iterator[Counted]:
+    def count(self, dataset: Dataset, start: int, stop: int) -> Iterator[Counted]:
         """Count items from ``start`` up to ``stop``; yields after each pass what is counted."""
-        probe, labels = self.probe(), source.labels
-        classes = len(source.classes)
+        probe, labels = self.probe(), dataset.labels
+        classes = len(dataset.classes)
         tallies: dict[str, Tally] = {}
         broken: dict[int, str] = {}
         waiting: list[tuple[int, torch.Tensor]] = []
         seen = 0
-        for index, inputs in self.decoded(source, start, stop):
+        for index, inputs in self.decoded(dataset, start, stop):
             seen += 1
             if isinstance(inputs, InputError):
                 broken[index] = str(inputs)
@@ -108,27 +109,31 @@ class Counter:
         whose = [index for index, _ in now]
         items = list(dict.fromkeys(whose))
         with torch.inference_mode():
-            maps = probe.maps(torch.cat([x for _, x in now]).to(device))
             counted_on = torch.device("cpu") if device.type == "mps" else device
             ids = torch.tensor(items, device=counted_on)
             of_class = torch.tensor([labels[index] for index in items], device=counted_on)
+            passes: dict[str, list[Answers]] = {}
+            for first in range(0, len(now), self.batch):  # one long sound is many windows
+                inputs = torch.cat([x for _, x in now[first : first + self.batch]])
+                for layer, values in probe.maps(inputs.to(device)).items():
+                    # What Apple's devices lack, doubles, is counted on the processor.
+                    passes.setdefault(layer, []).append(Answers.of_maps(values.to(counted_on)))
             found = {}
-            for layer, values in maps.items():
-                # What Apple's devices lack, doubles, is counted on the processor.
-                answers = Answers.of_maps(values.to(counted_on))
+            for layer, parts in passes.items():
+                answers = Answers.joined(parts)
                 if len(items) < len(whose):
                     answers = _by_item(answers, whose, items)
                 found[layer] = tally(answers, ids, of_class, self.k, classes)
         return found
 
     def decoded(
-        self, source: Source, start: int, stop: int
+        self, dataset: Dataset, start: int, stop: int
     ) -> Iterator[tuple[int, list[torch.Tensor] | InputError]]:
         """Inputs (1, C, H, W) of each item, decoded ahead by threads, in order."""
         with ThreadPoolExecutor(DECODERS) as pool:
             ahead: deque[tuple[int, Future[list[torch.Tensor] | InputError]]] = deque()
             try:
-                for index, data in source.items(start, stop):
+                for index, data in dataset.items(start, stop):
                     ahead.append((index, pool.submit(self._decode, data)))
                     if len(ahead) > AHEAD * self.batch:
                         first, future = ahead.popleft()
@@ -145,10 +150,15 @@ class Counter:
             return data
         try:
             if self.model.modality == "audio":
-                return windows(self.model, read_audio(data))
+                return windows(self.model, whole_clip(data))
             return [self.model.frontend(read_image(data))]
         except CnnvisError as error:
             return InputError(str(error))
+
+
+def whole_clip(data: bytes) -> Clip:
+    """A clip of up to ten minutes."""
+    return read_audio(data, MAX_SECONDS)
 
 
 def windows(model: Model, clip: Clip) -> list[torch.Tensor]:

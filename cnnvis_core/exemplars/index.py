@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,16 +13,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cnnvis_core.datasets import Dataset
+from cnnvis_core.disk import write
 from cnnvis_core.errors import InputError, ModelError
-from cnnvis_core.exemplars.sources import Source
 from cnnvis_core.exemplars.store import (
     STATE,
     VERSION,
     Identity,
     State,
     identity_of,
+    manifest_of,
     read_manifest,
-    write,
     write_manifest,
 )
 from cnnvis_core.exemplars.tally import QUANTILES, Tally, quantiles
@@ -39,14 +40,17 @@ class Exemplars:
 
     Attributes
     ----------
-    path : Path
-        The folder.
     manifest : dict
         What it was made of.
+    path : Path or None
+        The folder; None for an index in memory.
+    tables : dict
+        Parquet files by name, of an index in memory.
     """
 
-    path: Path
     manifest: Mapping[str, Any]
+    path: Path | None = None
+    tables: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -180,10 +184,19 @@ class Exemplars:
 
     @cached_property
     def _items(self) -> pd.DataFrame:
-        return pq.read_table(self.path / ITEMS).to_pandas()
+        return self._read(ITEMS)
 
     def _table(self, name: str, layer: str) -> pd.DataFrame:
-        return pq.read_table(self.path / name, filters=[("layer", "==", layer)]).to_pandas()
+        return self._read(name, [("layer", "==", layer)])
+
+    def _read(self, name: str, wanted: list[tuple[str, str, Any]] | None = None) -> pd.DataFrame:
+        where = pa.BufferReader(self.tables[name]) if self.path is None else self.path / name
+        try:
+            return pq.read_table(where, filters=wanted).to_pandas()
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(
+                f"The table {name!r} of the index is missing or damaged; build it again."
+            ) from error
 
     def _check(self, layer: str, unit: int) -> None:
         if layer not in self.manifest["units"]:
@@ -194,8 +207,7 @@ class Exemplars:
 
     def _rows(self, name: str, layer: str, unit: int) -> pd.DataFrame:
         self._check(layer, unit)
-        wanted = [("layer", "==", layer), ("unit", "==", unit)]
-        return pq.read_table(self.path / name, filters=wanted).to_pandas()
+        return self._read(name, [("layer", "==", layer), ("unit", "==", unit)])
 
 
 def open_exemplars(path: str | Path, model: Model | None = None) -> Exemplars:
@@ -230,25 +242,25 @@ def open_exemplars(path: str | Path, model: Model | None = None) -> Exemplars:
             f"The index in {folder.name!r} is of another model ({identity.model!r}, or other "
             f"weights of it), not of {model.card.title}; choose that model or build it again."
         )
-    return Exemplars(folder, manifest)
+    return Exemplars(manifest, folder)
 
 
-def finish(folder: Path, identity: Identity, source: Source, state: State) -> Exemplars:
+def finish(folder: Path | None, identity: Identity, dataset: Dataset, state: State) -> Exemplars:
     """Write the tables of a run that has seen everything, and then the manifest."""
     # Names of files need not be text; such parts of them are written as question marks.
-    names = [name.encode("utf-8", "replace").decode() for name in source.names]
-    labels, classes = list(source.labels), list(source.classes)
+    names = [name.encode("utf-8", "replace").decode() for name in dataset.names]
+    labels, classes = list(dataset.labels), list(dataset.classes)
     named = [classes[label] if label >= 0 else None for label in labels]
     whole = [index for index in range(len(names)) if index not in state.broken]
     counts = np.bincount([labels[i] for i in whole if labels[i] >= 0], minlength=len(classes))
     broken = [{"file": names[i], "reason": why} for i, why in sorted(state.broken.items())]
-    _write(folder / ITEMS, [{"file": names, "class": pa.array(named, pa.string())}])
-    _write(folder / TOP, [_top(layer, tally) for layer, tally in state.tallies.items()])
-    _write(folder / UNITS, [_units(layer, tally) for layer, tally in state.tallies.items()])
-    _write(
-        folder / CLASSES,
-        [_classes(layer, tally, classes, counts) for layer, tally in state.tallies.items()],
-    )
+    tallies = state.tallies.items()
+    tables = {
+        ITEMS: _parquet([{"file": names, "class": pa.array(named, pa.string())}]),
+        TOP: _parquet(_top(layer, tally) for layer, tally in tallies),
+        UNITS: _parquet(_units(layer, tally) for layer, tally in tallies),
+        CLASSES: _parquet(_classes(layer, tally, classes, counts) for layer, tally in tallies),
+    }
     further = {
         "complete": True,
         "items": len(names),
@@ -256,12 +268,16 @@ def finish(folder: Path, identity: Identity, source: Source, state: State) -> Ex
         "units": {layer: tally.units for layer, tally in state.tallies.items()},
         "broken": broken,
     }
+    if folder is None:
+        return Exemplars(manifest_of(identity, further), tables=tables)
+    for name, data in tables.items():
+        write(folder / name, data)
     write_manifest(folder, identity, further)
     (folder / STATE).unlink(missing_ok=True)
     return open_exemplars(folder)
 
 
-def _write(path: Path, parts: Sequence[Mapping[str, Any]]) -> None:
+def _parquet(parts: Iterable[Mapping[str, Any]]) -> bytes:
     """A Parquet file with a row group a part, so that one layer is read without the others."""
     buffer = pa.BufferOutputStream()
     writer = None
@@ -271,7 +287,7 @@ def _write(path: Path, parts: Sequence[Mapping[str, Any]]) -> None:
         writer.write_table(table)
     if writer is not None:
         writer.close()
-    write(path, buffer.getvalue().to_pybytes())
+    return bytes(buffer.getvalue().to_pybytes())
 
 
 def _top(layer: str, tally: Tally) -> dict[str, Any]:

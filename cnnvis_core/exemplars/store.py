@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
-import re
 import zipfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cnnvis_core.disk import write
 from cnnvis_core.errors import InputError
 from cnnvis_core.exemplars.tally import Tally
 
 VERSION = 1
-_UNFINISHED = re.compile(r"\.(manifest\.json|state\.npz|[a-z]+\.parquet)\.\d+")
-MANIFEST, STATE, LOCK = "manifest.json", "state.npz", ".lock"
+MANIFEST, STATE = "manifest.json", "state.npz"
 
 
 @dataclass(frozen=True)
 class Identity:
     """What an index is made of; two runs of the same identity make the same index.
+
+    To the bit on devices of one kind; on another kind sums are rounded otherwise.
 
     Attributes
     ----------
@@ -86,50 +84,6 @@ class State:
     broken: dict[int, str]
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the system lets go of it when a process dies.
-
-    Raises
-    ------
-    InputError
-        If another run is at work there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+b") as file:
-        try:
-            _lock(file)
-        except OSError as error:
-            raise InputError(
-                f"Another run is writing to {folder.name!r}; wait for it or choose another folder."
-            ) from error
-        for left in folder.glob(".*"):
-            if _UNFINISHED.fullmatch(left.name) and left.is_file():
-                left.unlink(missing_ok=True)  # by a run that was broken off while it wrote
-        yield
-
-
-def _lock(file: Any) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not a system of the Unix kind
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def write(path: Path, data: bytes) -> None:
-    """Replace a file in one step: a reader, or a crash, finds the old one or the new one whole."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-
-
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """What the folder says of itself; None where there is no manifest.
 
@@ -162,10 +116,14 @@ def identity_of(manifest: dict[str, Any]) -> Identity:
     return _identity(manifest)
 
 
+def manifest_of(identity: Identity, further: dict[str, Any]) -> dict[str, Any]:
+    """What an index says of itself."""
+    return {"identity": {**asdict(identity), "layers": list(identity.layers)}, **further}
+
+
 def write_manifest(folder: Path, identity: Identity, further: dict[str, Any]) -> None:
     """Say what the folder holds."""
-    text = json.dumps({"identity": asdict(identity), **further}, indent=1)
-    write(folder / MANIFEST, text.encode())
+    write(folder / MANIFEST, json.dumps(manifest_of(identity, further), indent=1).encode())
 
 
 def save(folder: Path, state: State) -> None:

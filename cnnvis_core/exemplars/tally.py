@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -104,6 +105,13 @@ class Answers:
     maximum: torch.Tensor
     mean: torch.Tensor
     place: torch.Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Answers]) -> Answers:
+        """Answers to one batch after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
     @classmethod
     def of_maps(cls, maps: torch.Tensor) -> Answers:

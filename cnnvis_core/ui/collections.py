@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import streamlit as st
 
-from cnnvis_core.exemplars import BytesSource, bytes_source, sample_tiles
-from cnnvis_core.models import Model
+from cnnvis_core.datasets import MemoryDataset, dataset_of_uploads, sample_tiles
 from cnnvis_core.models.card import Modality
 from cnnvis_core.ui.uploads import WEIGHTS_MB, limit_mb
 
 SAMPLES, OWN = "Samples", "Yours"
 
 
-@st.cache_resource(scope="session", show_spinner=False)
-def index_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder for a visitor's indices, which is gone with the visit."""
-    return tempfile.TemporaryDirectory(prefix="cnnvis-")
-
-
 @st.cache_resource(max_entries=2, show_spinner="Cutting the samples into tiles")
-def _tiles(modality: Modality) -> BytesSource:
+def _tiles(modality: Modality) -> MemoryDataset:
     return sample_tiles(modality)
 
 
-def choose_collection(modality: Modality) -> BytesSource:
+def choose_collection(modality: Modality) -> MemoryDataset:
     """Draw the choice between the samples and files of one's own.
 
     Raises
@@ -59,12 +49,7 @@ def choose_collection(modality: Modality) -> BytesSource:
         for file in given:  # two may have one name
             name = file.name if file.name not in files else f"{len(files)}-{file.name}"
             files[name] = file.getvalue()
-        kept = key, bytes_source(files, modality)
+        kept = key, dataset_of_uploads(files, modality)
         st.session_state[f"_collection-{modality}"] = kept
-    source: BytesSource = kept[1]
-    return source
-
-
-def index_path(model: Model, source: BytesSource) -> Path:
-    """Where the visitor's index of a model and a collection lies."""
-    return Path(index_folder().name) / f"{model.card.id}-{source.fingerprint[:16]}"
+    dataset: MemoryDataset = kept[1]
+    return dataset

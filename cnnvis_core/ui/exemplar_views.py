@@ -13,17 +13,12 @@ import torch
 from PIL import Image
 
 from cnnvis_core.attribution import attribute
+from cnnvis_core.datasets import MemoryDataset
 from cnnvis_core.errors import CnnvisError
-from cnnvis_core.exemplars import (
-    By,
-    BytesSource,
-    Exemplars,
-    picture_crop,
-    sound_patch,
-)
-from cnnvis_core.exemplars.counting import windows
+from cnnvis_core.exemplars import By, Exemplars, picture_crop, sound_patch
+from cnnvis_core.exemplars.counting import whole_clip, windows
 from cnnvis_core.exemplars.crops import input_patch
-from cnnvis_core.inputs import Clip, read_audio, read_image
+from cnnvis_core.inputs import Clip, read_image
 from cnnvis_core.jobs import Progress
 from cnnvis_core.maximization import Maximization, maximize
 from cnnvis_core.models import Layer, Model
@@ -84,11 +79,11 @@ class ExemplarView(Protocol):
         """The strongest exemplar of some units, for a sheet."""
 
 
-def exemplar_view(model: Model, source: BytesSource, layer: Layer) -> ExemplarView:
+def exemplar_view(model: Model, dataset: MemoryDataset, layer: Layer) -> ExemplarView:
     """The view that suits the model's input."""
     if model.modality == "audio":
-        return SoundExemplars(model, source, layer)
-    return PictureExemplars(model, source, layer)
+        return SoundExemplars(model, dataset, layer)
+    return PictureExemplars(model, dataset, layer)
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,7 @@ class PictureExemplars:
     """Crops of pictures."""
 
     model: Model
-    source: BytesSource
+    dataset: MemoryDataset
     layer: Layer
 
     def _box(self, row: Any, size: tuple[int, int]) -> drawn.Crop:
@@ -110,7 +105,7 @@ class PictureExemplars:
         pictures: dict[int, Image.Image] = {}
         for row in first_of(table, units):
             if row.item not in pictures:
-                pictures[row.item] = read_image(self.source.data[row.item])
+                pictures[row.item] = read_image(self.dataset.data[row.item])
             picture = pictures[row.item]
             found[units.index(row.unit)] = drawn.crop(
                 picture, self._box(row, picture.size), drawn.TILE
@@ -126,7 +121,7 @@ class PictureExemplars:
         )  # fmt: skip
         with st.container(horizontal=True):
             for row in table.itertuples():
-                picture = read_image(self.source.data[row.item])
+                picture = read_image(self.dataset.data[row.item])
                 box = self._box(row, picture.size)
                 with st.container(width=SIDE):
                     st.image(
@@ -156,6 +151,11 @@ class PictureExemplars:
             seen = input_patch(self.model, self.layer, row.row, row.col)
             part = (float(seen.left), float(seen.top), float(seen.right), float(seen.bottom))
         st.image(png(drawn.crop(gradient, part, SIDE)), width=SIDE, alt="Its guided gradient")
+        if _is_part(part, gradient.size):
+            st.image(
+                png(drawn.whole_with_frame(gradient, part, SIDE)), width=SIDE,
+                alt="The gradient of the whole input",
+            )  # fmt: skip
 
 
 def _is_part(box: drawn.Crop, size: tuple[int, int]) -> bool:
@@ -168,12 +168,12 @@ class SoundExemplars:
     """Parts of sounds."""
 
     model: Model
-    source: BytesSource
+    dataset: MemoryDataset
     layer: Layer
 
     def _part(self, row: Any) -> tuple[Clip, float, float, str]:
         """The part of a clip that was heard: samples, from, to, and the band in words."""
-        clip = read_audio(self.source.data[row.item])
+        clip = whole_clip(self.dataset.data[row.item])
         if row.row < 0:
             return clip, 0.0, clip.seconds, "all bands"
         patch = sound_patch(self.model, self.layer, row.row, row.col, row.window, clip.seconds)
@@ -185,7 +185,7 @@ class SoundExemplars:
         heard: dict[int, list[torch.Tensor]] = {}
         for row in first_of(table, units):
             if row.item not in heard:
-                heard[row.item] = windows(self.model, read_audio(self.source.data[row.item]))
+                heard[row.item] = windows(self.model, whole_clip(self.dataset.data[row.item]))
             found[units.index(row.unit)] = self._patch(heard[row.item], row, drawn.TILE)
         return found
 
@@ -252,13 +252,20 @@ def draw_maximized(model: Model, layer: Layer, unit: int) -> None:
         st.caption(f"Made up by {STEPS} steps from noise.")
 
 
-def typical(found: Exemplars, layer: Layer, unit: int) -> None:
+def typical(found: Exemplars, layer: Layer, unit: int, by: By) -> None:
     """Draw which classes drive a unit, and how strong its answers are."""
     if found.classes:
         table = found.by_class(layer.name, unit)
+        names = [plain(name) for name in table.dropna(subset=["mean_max"])["class"].head(3)]
+        st.markdown(f"**Most typical: {', '.join(names)}**")
         st.altair_chart(
             drawn.class_bars(table), width="stretch",
             alt=f"Mean of the maxima by class, most for {table['class'].iloc[0]}",
+        )  # fmt: skip
+        counts = found.top(layer.name, unit, by)["class"].value_counts()
+        st.caption(
+            "Among its strongest: "
+            + ", ".join(f"{plain(name)} {count}" for name, count in counts.items()) + "."
         )  # fmt: skip
     spread = found.quantiles(layer.name, unit).set_index("share")["max"]
     st.caption(

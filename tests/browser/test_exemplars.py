@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.visit import IDLE, nothing_broke
-from tests.exemplars.piles import as_zip, pictures
+from tests.datasets.piles import as_zip, pictures
 
 
 def settled(page: Page) -> None:

@@ -26,9 +26,10 @@ def photo(colour: str = "red", size: tuple[int, int] = (640, 480)) -> bytes:
 
 
 def upload(page: Page, name: str, kind: str, data: bytes, where: str = "stMain") -> None:
-    page.locator(f"[data-testid={where}] input[type=file]").set_input_files(
-        {"name": name, "mimeType": kind, "buffer": data}
-    )
+    inputs = page.locator(f"[data-testid={where}] input[type=file]")
+    # While a run replaces an uploader, the stale one may stand beside it.
+    expect(inputs).to_have_count(1)
+    inputs.set_input_files({"name": name, "mimeType": kind, "buffer": data})
 
 
 def wait_for_map(page: Page) -> None:

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +15,7 @@ from torchvision import models as zoo
 import cnnvis_core as cv
 from cnnvis_core.exemplars import build_exemplars, open_exemplars
 from cnnvis_core.exemplars.tally import QUANTILES
-from tests.exemplars.piles import CLASSES, as_folder, as_parquet, as_zip, pictures
+from tests.datasets.piles import CLASSES, as_folder, as_parquet, as_zip, pictures
 from tests.support import lively, small_network
 
 FILES = pictures()
@@ -57,7 +58,7 @@ def untrained(name: str) -> cv.Model:
     [
         ("resnet18", ["conv1", "layer2.0.bn2", "layer3.1.relu"]),
         ("mobilenet_v2", ["features.0.0", "features.5.conv.1.0"]),
-        ("vgg11", ["features.0", "features.8", "classifier.0"]),
+        ("squeezenet1_1", ["features.0", "features.6.expand3x3"]),
     ],
 )
 def test_it_is_what_brute_force_finds(name, layers, folder, tmp_path):
@@ -65,8 +66,6 @@ def test_it_is_what_brute_force_finds(name, layers, folder, tmp_path):
     found = cv.run(build_exemplars(model, folder, layers, 5, tmp_path / "out", batch=7, chunk=20))
     names = list(FILES)
     for layer in layers:
-        if layer.startswith("classifier"):
-            continue
         maxima, maps = brute_force(model, layer)
         scale = float(np.abs(maps).max())
         for unit in (0, maps.shape[1] // 2, maps.shape[1] - 1):
@@ -133,6 +132,24 @@ def test_a_folder_a_zip_and_a_table_give_one_index(model, folder, tmp_path):
         assert mine["activation"].tolist() == other["activation"].tolist()
     assert table.classes == ["0", "1", "2"]
     assert found["zip"].classes == list(CLASSES)
+
+
+def test_an_index_in_memory_is_that_of_a_folder(model, folder, tmp_path):
+    written = cv.run(build_exemplars(model, folder, ["0", "2"], out=tmp_path / "out"))
+    kept = cv.run(build_exemplars(model, folder, ["0", "2"], out=None))
+    assert kept.path is None
+    assert {**kept.manifest} == {**written.manifest}
+    for name, table in kept.tables.items():
+        assert table == (tmp_path / "out" / name).read_bytes()
+    pd.testing.assert_frame_equal(kept.top("2", 3), written.top("2", 3))
+    assert not (tmp_path / "exemplars").exists()
+
+
+def test_a_damaged_table_of_an_index_gets_a_sentence(model, folder, tmp_path):
+    found = cv.run(build_exemplars(model, folder, "0", out=tmp_path / "out"))
+    (tmp_path / "out" / "top.parquet").write_bytes(b"PAR1")
+    with pytest.raises(cv.InputError, match="build it again"):
+        found.top("0", 0)
 
 
 def test_a_run_that_is_broken_off_goes_on_and_ends_at_the_same_index(model, folder, tmp_path):
@@ -279,13 +296,13 @@ def test_a_damaged_state_is_counted_anew_and_other_files_are_left_alone(model, f
         for progress in job:
             if progress.done > 20:
                 break
-    (out / ".state.npz.123").write_bytes(b"half")
+    (out / ".state.npz.123.unfinished").write_bytes(b"half")
     state = (out / "state.npz").read_bytes()
     (out / "state.npz").write_bytes(state[: len(state) // 2])
     found = cv.run(build_exemplars(model, folder, "0", out=out, chunk=8, batch=4))
     assert same(whole, found)
     assert (out / ".gitkeep").read_text() == "mine"
-    assert not (out / ".state.npz.123").exists()
+    assert not (out / ".state.npz.123.unfinished").exists()
 
 
 def test_a_unit_that_is_no_number_comes_last_and_spoils_no_mean(folder, tmp_path):

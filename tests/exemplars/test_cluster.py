@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save
 
 import cnnvis_core as cv
+from cnnvis_core.datasets import open_dataset
 from cnnvis_core.exemplars.cluster import Cluster
-from tests.exemplars.piles import as_folder, pictures
+from tests.datasets.piles import as_folder, pictures
 from tests.exemplars.test_build import same
 
 ray = pytest.importorskip("ray", reason="Ray is optional (requirements-ray.txt)")
@@ -96,6 +98,29 @@ def test_a_run_that_is_cancelled_leaves_no_worker_and_goes_on(cluster, pile, who
                 break
     assert not ray.is_initialized()
     assert same(whole, cv.run(build(pile, tmp_path / "out")))
+
+
+def test_workers_with_another_model_or_without_the_data_are_refused(cluster, pile, tmp_path):
+    other = Cluster(cluster, partial(other_weights, MODEL), workers=2)
+    with pytest.raises(cv.InputError, match="other weights"):
+        cv.run(build(pile, tmp_path / "out", other))
+    dataset = open_dataset(pile, "image")
+    assert dataset.fingerprint  # remembered; the workers look for themselves
+    (pile / "ant" / "broken.png").rename(pile / "ant" / "gone")
+    try:
+        with pytest.raises(cv.InputError, match="same data"):
+            cv.run(cv.build_exemplars(
+                cv.load(MODEL), dataset, LAYERS, 5, tmp_path / "b", 8, 16, crew_of(cluster)
+            ))  # fmt: skip
+    finally:
+        (pile / "ant" / "gone").rename(pile / "ant" / "broken.png")
+
+
+def other_weights(name: str) -> cv.Model:
+    model = cv.load(name)
+    state = {name: value + 1 if value.is_floating_point() else value
+             for name, value in model.module.state_dict().items()}  # fmt: skip
+    return cv.load_checkpoint(name, save(state))
 
 
 def test_an_address_without_a_cluster_gets_one_sentence(pile, tmp_path):

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import random
-import subprocess
-import sys
+import signal
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 
 import cnnvis_core as cv
 from cnnvis_core.__main__ import main
-from tests.exemplars.piles import as_folder, as_zip, pictures
+from tests.datasets.piles import as_folder, as_zip, pictures
 from tests.exemplars.test_build import same
 
-ROOT = Path(__file__).resolve().parents[2]
 MODEL = "resnet64-tiny-imagenet"
 KILLS = 10
 
-RUN = """
-import sys
-import cnnvis_core as cv
-model = cv.load("resnet64-tiny-imagenet")
-print("begin", flush=True)
-cv.run(cv.build_exemplars(
-    model, sys.argv[1], ["stem.0", "stages.1.0.conv1"], 3, sys.argv[2], batch=4, chunk=16))
-"""
+
+def build(pile: Path, out: Path, begun: Event | None = None) -> cv.Exemplars:
+    model = cv.load(MODEL)
+    if begun is not None:
+        begun.set()
+    layers = ["stem.0", "stages.1.0.conv1"]
+    return cv.run(cv.build_exemplars(model, pile, layers, 3, out, batch=4, chunk=16))
 
 
 def command(*arguments: object) -> int:
@@ -41,26 +39,25 @@ def pile(tmp_path_factory) -> Path:
 
 
 def test_a_kill_at_any_moment_costs_a_chunk_at_most(pile, tmp_path):
-    whole = cv.run(
-        cv.build_exemplars(
-            cv.load(MODEL), pile, ["stem.0", "stages.1.0.conv1"], 3, tmp_path / "whole", 4, 16
-        )
-    )
+    started = time.monotonic()
+    whole = build(pile, tmp_path / "whole")
+    seconds = time.monotonic() - started
     out, rng = tmp_path / "killed", random.Random(0)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    arguments = [sys.executable, "-c", RUN, str(pile), str(out)]
+    # Processes of their own, from one that has already imported what they need.
+    fresh = multiprocessing.get_context("forkserver")
+    fresh.set_forkserver_preload([__name__, "torch._dynamo"])
     killed = 0
     for _ in range(KILLS):
-        process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == "begin"
-        time.sleep(rng.uniform(0, 0.4))
+        begun = fresh.Event()
+        process = fresh.Process(target=build, args=(pile, out, begun))
+        process.start()
+        assert begun.wait(60)
+        time.sleep(rng.uniform(0, seconds / 5))
         process.kill()
-        killed += process.wait() != 0
-        process.stdout.close()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
     assert killed > KILLS / 2
-    subprocess.run(arguments, env=environment, check=True, capture_output=True)
-    assert same(whole, cv.open_exemplars(out))
+    assert same(whole, build(pile, out))
     assert {path.name for path in out.iterdir()} == {
         ".lock", "classes.parquet", "items.parquet", "manifest.json", "top.parquet",
         "units.parquet",

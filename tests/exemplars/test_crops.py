@@ -12,7 +12,8 @@ from PIL import Image
 from torchvision import models as zoo
 
 import cnnvis_core as cv
-from cnnvis_core.exemplars import BytesSource, build_exemplars
+from cnnvis_core.datasets import MemoryDataset
+from cnnvis_core.exemplars import build_exemplars
 from cnnvis_core.exemplars.counting import window_starts
 from cnnvis_core.exemplars.crops import input_patch, picture_crop, sound_patch
 from cnnvis_core.models.preprocessing import ImageFrontend
@@ -78,9 +79,9 @@ def test_a_crop_is_found_in_the_original_of_another_size(tmp_path):
         values[spot[1] - 20 : spot[1] + 20, spot[0] - 20 : spot[0] + 20] = 255
         buffer = io.BytesIO()
         Image.fromarray(values).save(buffer, "PNG")
-        source = BytesSource(["spot"], [buffer.getvalue()], [-1])
+        dataset = MemoryDataset(["spot"], [buffer.getvalue()], [-1])
         out = tmp_path / str(spot)
-        row = cv.run(build_exemplars(model, source, "0", 1, out)).top("0", 0).iloc[0]
+        row = cv.run(build_exemplars(model, dataset, "0", 1, out)).top("0", 0).iloc[0]
         layer = model.layer("0")
         left, top, right, bottom = picture_crop(model, layer, row["row"], row["col"], (400, 300))
         assert left - 12 <= spot[0] <= right + 12
@@ -104,7 +105,9 @@ def tone(seconds: float, at: float, rate: int = 8000) -> cv.Clip:
     return cv.Clip((0.5 * samples).astype(np.float32), rate)
 
 
-@pytest.mark.parametrize(("seconds", "at"), [(0.4, 0.2), (1.0, 0.7), (3.3, 2.1), (3.3, 3.2)])
+@pytest.mark.parametrize(
+    ("seconds", "at"), [(0.4, 0.2), (1.0, 0.7), (3.3, 2.1), (3.3, 3.2), (75.0, 71.3)]
+)
 def test_a_patch_of_sound_holds_what_was_heard(seconds, at, tmp_path):
     module = small_network(1)
     module[0].weight.data.fill_(0.2)
@@ -116,8 +119,8 @@ def test_a_patch_of_sound_holds_what_was_heard(seconds, at, tmp_path):
     clip = tone(seconds, at)
     buffer = io.BytesIO()
     soundfile.write(buffer, clip.samples, clip.sample_rate, format="WAV")
-    source = BytesSource(["tone"], [buffer.getvalue()], [-1])
-    row = cv.run(build_exemplars(model, source, "0", 1, tmp_path / "out")).top("0", 0).iloc[0]
+    dataset = MemoryDataset(["tone"], [buffer.getvalue()], [-1])
+    row = cv.run(build_exemplars(model, dataset, "0", 1, tmp_path / "out")).top("0", 0).iloc[0]
     assert row["window"] == (0 if seconds <= 1 else row["window"])
     patch = sound_patch(model, model.layer("0"), row["row"], row["col"], row["window"], seconds)
     assert patch.start - 0.06 <= at <= patch.end + 0.06

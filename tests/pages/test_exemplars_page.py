@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnnvis_core.inputs.samples import samples
-from tests.exemplars.piles import as_zip, pictures
+from tests.datasets.piles import as_zip, pictures
 from tests.pages.test_pages import captions, errors, open_page
 from tests.pages.test_unit_pages import subheaders
 

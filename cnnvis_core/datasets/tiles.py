@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
-from cnnvis_core.exemplars.sources import BytesSource
+from cnnvis_core.datasets.memory import MemoryDataset
 from cnnvis_core.inputs import read_audio, read_image
 from cnnvis_core.inputs.samples import samples
 from cnnvis_core.models.card import Modality
@@ -19,11 +19,11 @@ LARGEST = 160  # pixels of a tile's side
 PART_SECONDS = 2.0
 
 
-def sample_tiles(modality: Modality) -> BytesSource:
+def sample_tiles(modality: Modality) -> MemoryDataset:
     """Tiles of all sample pictures in three sizes, or parts of all sample sounds, by title."""
     parts = list(_sounds() if modality == "audio" else _pictures())
     classes = list(dict.fromkeys(title for _, title, _ in parts))
-    return BytesSource(
+    return MemoryDataset(
         [name for name, _, _ in parts],
         [data for _, _, data in parts],
         [classes.index(title) for _, title, _ in parts],

@@ -1,0 +1,135 @@
+"""Datasets of files, whose classes are the folders that they lie in."""
+
+from __future__ import annotations
+
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cnnvis_core.datasets.dataset import (
+    ENDINGS,
+    LARGEST_FILE,
+    TOO_LARGE,
+    Labelled,
+    classes_of,
+    glimpse,
+    hashed,
+)
+from cnnvis_core.errors import InputError
+from cnnvis_core.models.card import Modality
+
+# What the parts of a damaged or locked zip may raise.
+ZIP_ERRORS = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Files(Labelled):
+    """Files by name, whose classes are the folders that they lie in."""
+
+    path: Path
+    modality: Modality
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file, by name, in order."""
+        raise NotImplementedError
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Names in order, with slashes."""
+        return list(self.sizes)
+
+    @cached_property
+    def labelled(self) -> tuple[list[str], list[int]]:
+        """Names of the classes, and the class of each item."""
+        return classes_of(self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class FolderDataset(_Files):
+    """The files below a folder."""
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file, by name, in order."""
+        endings = ENDINGS[self.modality]
+        found = (p for p in self.path.rglob("*") if p.suffix.lower() in endings and p.is_file())
+        return {p.relative_to(self.path).as_posix(): p.stat().st_size for p in sorted(found)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of names and sizes, and of the beginning and the end of each file."""
+        return hashed((name, self._glimpse(name)) for name in self.sizes)
+
+    def _glimpse(self, name: str) -> str:
+        try:
+            return glimpse(self.path / name)
+        except OSError:
+            return "unreadable"
+
+    def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes | InputError]]:
+        """See `Dataset`."""
+        for index in range(start, min(stop, len(self.names))):
+            try:
+                if self.sizes[self.names[index]] > LARGEST_FILE:
+                    raise InputError(TOO_LARGE)
+                yield index, (self.path / self.names[index]).read_bytes()
+            except OSError:
+                yield index, InputError("The file cannot be read.")
+            except InputError as error:
+                yield index, error
+
+
+@dataclass(frozen=True, eq=False)
+class ZipDataset(_Files):
+    """The files in a zip; nothing is unpacked to disk."""
+
+    @cached_property
+    def _infos(self) -> dict[str, zipfile.ZipInfo]:
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                infos = [info for info in archive.infolist() if counts(info, self.modality)]
+        except zipfile.BadZipFile as error:
+            raise InputError(f"{self.path.name!r} is a damaged zip; pack it again.") from error
+        return {info.filename: info for info in sorted(infos, key=lambda info: info.filename)}
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file, by name, in order."""
+        return {name: info.file_size for name, info in self._infos.items()}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of names, sizes and the checksums that the zip keeps."""
+        return hashed((name, info.file_size, info.CRC) for name, info in self._infos.items())
+
+    def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes | InputError]]:
+        """See `Dataset`."""
+        with zipfile.ZipFile(self.path) as archive:
+            for index in range(start, min(stop, len(self.names))):
+                name = self.names[index]
+                if self.sizes[name] > LARGEST_FILE:
+                    yield index, InputError(TOO_LARGE)
+                    continue
+                try:
+                    yield index, archive.read(name)
+                except ZIP_ERRORS:
+                    yield index, InputError("The file in the zip is damaged or locked.")
+
+
+def counts(info: zipfile.ZipInfo, modality: Modality) -> bool:
+    """Whether a file in a zip is one of the dataset."""
+    ending = Path(info.filename).suffix.lower()
+    return ending in ENDINGS[modality] and not info.filename.startswith("__MACOSX")
