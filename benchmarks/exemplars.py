@@ -29,7 +29,7 @@ from torchvision import models as zoo
 
 import cnnvis_core as cv
 from cnnvis_core.datasets import open_dataset
-from cnnvis_core.exemplars.counting import Counter
+from cnnvis_core.datasets.decoding import decoded
 
 SIDE, BATCH = 224, 32
 DIFFERENT = 64  # pictures; the others are copies
@@ -53,11 +53,11 @@ def pile(folder: Path, count: int, side: int) -> Path:
 
 def bare(model: cv.Model, folder: Path) -> float:
     """Seconds of decoding and passing alone."""
-    dataset, counter = open_dataset(folder, "image"), Counter(model, (), 9, BATCH)
+    dataset = open_dataset(folder, "image")
     began = time.perf_counter()
     waiting: list[torch.Tensor] = []
     with torch.inference_mode():
-        for _, inputs in counter.decoded(dataset, 0, len(dataset.names)):
+        for _, inputs in decoded(model, dataset, range(len(dataset.names)), 3 * BATCH):
             waiting += inputs if isinstance(inputs, list) else []
             if len(waiting) >= BATCH:
                 model.module(torch.cat(waiting[:BATCH]))

@@ -41,8 +41,11 @@ class Dataset(Protocol):
     def fingerprint(self) -> str:
         """Hash of names, classes and contents, or of as much of these as is read quickly."""
 
-    def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes | InputError]]:
-        """Index and bytes of each item from ``start`` up to ``stop``, or why it is not there."""
+    def items(self, wanted: Sequence[int]) -> Iterator[tuple[int, bytes | InputError]]:
+        """Index and bytes of each of these items, or why it is not there.
+
+        The indices are ascending; those beyond the end are passed over.
+        """
 
 
 class Labelled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,10 @@ class _Files(Labelled):
         """Names in order, with slashes."""
         return list(self.sizes)
 
+    def there(self, wanted: Sequence[int]) -> Iterator[int]:
+        """Those indices at which there is a file."""
+        return (index for index in wanted if index < len(self.names))
+
     @cached_property
     def labelled(self) -> tuple[list[str], list[int]]:
         """Names of the classes, and the class of each item."""
@@ -79,9 +83,9 @@ class FolderDataset(_Files):
         except OSError:
             return "unreadable"
 
-    def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes | InputError]]:
+    def items(self, wanted: Sequence[int]) -> Iterator[tuple[int, bytes | InputError]]:
         """See `Dataset`."""
-        for index in range(start, min(stop, len(self.names))):
+        for index in self.there(wanted):
             try:
                 if self.sizes[self.names[index]] > LARGEST_FILE:
                     raise InputError(TOO_LARGE)
@@ -115,10 +119,10 @@ class ZipDataset(_Files):
         """Hash of names, sizes and the checksums that the zip keeps."""
         return hashed((name, info.file_size, info.CRC) for name, info in self._infos.items())
 
-    def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes | InputError]]:
+    def items(self, wanted: Sequence[int]) -> Iterator[tuple[int, bytes | InputError]]:
         """See `Dataset`."""
         with zipfile.ZipFile(self.path) as archive:
-            for index in range(start, min(stop, len(self.names))):
+            for index in self.there(wanted):
                 name = self.names[index]
                 if self.sizes[name] > LARGEST_FILE:
                     yield index, InputError(TOO_LARGE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -43,10 +43,11 @@ class MemoryDataset:
         items = zip(self.names, contents, self.labels, strict=True)
         return hashed([tuple(self.classes), *items])
 
-    def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes | InputError]]:
+    def items(self, wanted: Sequence[int]) -> Iterator[tuple[int, bytes | InputError]]:
         """See `Dataset`."""
-        for index in range(start, min(stop, len(self.names))):
-            yield index, self.data[index]
+        for index in wanted:
+            if index < len(self.names):
+                yield index, self.data[index]
 
 
 MOST_BYTES = 500 * 2**20  # of a collection at hand

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,34 +117,42 @@ class ParquetDataset(Labelled):
         pieces = [tuple(glimpse(path, PIECES) for path in self.paths), tuple(self._rows)]
         return hashed([*pieces, tuple(self.names), tuple(self.labels), tuple(self.classes)])
 
-    def items(self, start: int, stop: int) -> Iterator[tuple[int, bytes | InputError]]:
+    def items(self, wanted: Sequence[int]) -> Iterator[tuple[int, bytes | InputError]]:
         """See `Dataset`."""
         first = 0
         for path, rows in zip(self.paths, self._rows, strict=True):
-            if start < first + rows and stop > first:
+            if _between(wanted, first, first + rows):
                 with _opened(path) as file:
-                    for group, before, count in _groups(file, start - first, stop - first):
-                        here = first + before
-                        wanted = range(max(start, here), min(stop, here + count))
-                        yield from self._of_group(file, group, here, wanted)
-            first += rows
+                    for group in range(file.num_row_groups):
+                        count = file.metadata.row_group(group).num_rows
+                        here = _between(wanted, first, first + count)
+                        if here:
+                            yield from self._of_group(file, group, first, here)
+                        first += count
+            else:
+                first += rows
 
     def _of_group(
-        self, file: Any, group: int, first: int, wanted: range
+        self, file: Any, group: int, first: int, wanted: Sequence[int]
     ) -> Iterator[tuple[int, bytes | InputError]]:
         """The wanted rows of a group that begins with the row ``first``."""
-        index = wanted.start
+        found = 0
         try:
             for number, value in enumerate(_values(file, group, self._columns[0]), first):
-                if number in wanted:
+                if number == wanted[found]:
+                    found += 1
                     yield number, value or InputError("The row holds no bytes.")
-                    index = number + 1
-                    if index == wanted.stop:
+                    if found == len(wanted):
                         return
         except _damage():
             pass
-        for number in range(index, wanted.stop):
+        for number in wanted[found:]:
             yield number, InputError("The part of the Parquet file that it lies in is damaged.")
+
+
+def _between(wanted: Sequence[int], start: int, stop: int) -> Sequence[int]:
+    """The indices from ``start`` up to ``stop``, of ascending ones."""
+    return wanted[bisect_left(wanted, start) : bisect_left(wanted, stop)]
 
 
 def _damage() -> tuple[type[Exception], ...]:
@@ -189,13 +198,3 @@ def _is_text(kind: Any) -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _groups(file: Any, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Each row group with rows from ``start`` up to ``stop``, the rows before it and in it."""
-    first = 0
-    for group in range(file.num_row_groups):
-        rows = file.metadata.row_group(group).num_rows
-        if first < stop and first + rows > start:
-            yield group, first, rows
-        first += rows

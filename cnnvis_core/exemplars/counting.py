@@ -1,25 +1,19 @@
-"""Counting a chunk: decode, preprocess, pass, tally. The same on one machine and on many."""
+"""Counting a chunk: pass, tally. The same on one machine and on many."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from cnnvis_core.datasets import Dataset
-from cnnvis_core.errors import CnnvisError, InputError
+from cnnvis_core.datasets.decoding import decoded
+from cnnvis_core.errors import InputError
 from cnnvis_core.exemplars.tally import Answers, Tally, tally
-from cnnvis_core.inputs import Clip, read_audio, read_image
-from cnnvis_core.inputs.audio import MAX_SECONDS
-from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.probe import Probe
 
-DECODERS = 2  # threads that decode ahead
 AHEAD = 3  # batches
 
 
@@ -75,7 +69,8 @@ class Counter:
         broken: dict[int, str] = {}
         waiting: list[tuple[int, torch.Tensor]] = []
         seen = 0
-        for index, inputs in self.decoded(dataset, start, stop):
+        wanted = range(start, stop)
+        for index, inputs in decoded(self.model, dataset, wanted, AHEAD * self.batch):
             seen += 1
             if isinstance(inputs, InputError):
                 broken[index] = str(inputs)
@@ -125,64 +120,6 @@ class Counter:
                     answers = _by_item(answers, whose, items)
                 found[layer] = tally(answers, ids, of_class, self.k, classes)
         return found
-
-    def decoded(
-        self, dataset: Dataset, start: int, stop: int
-    ) -> Iterator[tuple[int, list[torch.Tensor] | InputError]]:
-        """Inputs (1, C, H, W) of each item, decoded ahead by threads, in order."""
-        with ThreadPoolExecutor(DECODERS) as pool:
-            ahead: deque[tuple[int, Future[list[torch.Tensor] | InputError]]] = deque()
-            try:
-                for index, data in dataset.items(start, stop):
-                    ahead.append((index, pool.submit(self._decode, data)))
-                    if len(ahead) > AHEAD * self.batch:
-                        first, future = ahead.popleft()
-                        yield first, future.result()
-                while ahead:
-                    first, future = ahead.popleft()
-                    yield first, future.result()
-            finally:
-                for _, future in ahead:
-                    future.cancel()
-
-    def _decode(self, data: bytes | InputError) -> list[torch.Tensor] | InputError:
-        if isinstance(data, InputError):
-            return data
-        try:
-            if self.model.modality == "audio":
-                return windows(self.model, whole_clip(data))
-            return [self.model.frontend(read_image(data))]
-        except CnnvisError as error:
-            return InputError(str(error))
-
-
-def whole_clip(data: bytes) -> Clip:
-    """A clip of up to ten minutes."""
-    return read_audio(data, MAX_SECONDS)
-
-
-def windows(model: Model, clip: Clip) -> list[torch.Tensor]:
-    """Spectrograms (1, 1, bands, frames) of the network's length, side by side over a clip.
-
-    A clip that is too short is filled with silence; the last window ends with the clip.
-    """
-    frontend, frames = model.frontend, model.input_shape[2]
-    if not isinstance(frontend, LogMel):
-        return [frontend(clip)]
-    samples = frontend.resample(clip)
-    short = frames - frontend.frames(len(samples))
-    if short > 0:
-        samples = F.pad(samples, (0, short * frontend.hop))
-    x = frontend.spectrogram(samples[None])
-    return [x[..., first : first + frames] for first in window_starts(x.shape[3], frames)]
-
-
-def window_starts(length: int, frames: int) -> list[int]:
-    """First frame of each window over so many frames."""
-    starts = list(range(0, length - frames + 1, frames))
-    if starts[-1] + frames < length:
-        starts.append(length - frames)
-    return starts
 
 
 def _by_item(answers: Answers, whose: list[int], items: list[int]) -> Answers:

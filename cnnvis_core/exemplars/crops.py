@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnnvis_core.exemplars.counting import window_starts
+from cnnvis_core.datasets.decoding import window_starts
 from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.models.model import Layer, Model
 from cnnvis_core.models.preprocessing import ImageFrontend

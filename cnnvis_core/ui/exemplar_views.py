@@ -14,9 +14,9 @@ from PIL import Image
 
 from cnnvis_core.attribution import attribute
 from cnnvis_core.datasets import MemoryDataset
+from cnnvis_core.datasets.decoding import whole_clip, windows
 from cnnvis_core.errors import CnnvisError
 from cnnvis_core.exemplars import By, Exemplars, picture_crop, sound_patch
-from cnnvis_core.exemplars.counting import whole_clip, windows
 from cnnvis_core.exemplars.crops import input_patch
 from cnnvis_core.inputs import Clip, read_image
 from cnnvis_core.jobs import Progress

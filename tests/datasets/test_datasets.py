@@ -31,9 +31,13 @@ def test_items_come_whole_and_in_order_from_any_place(form, start, stop, tmp_pat
         "parquet": lambda: open_dataset(as_parquet(FILES, tmp_path / "in.parquet", 6), "image"),
         "bytes": lambda: dataset_of_uploads(FILES, "image"),
     }[form]()
-    found = list(dataset.items(start, stop))
+    found = list(dataset.items(range(start, stop)))
     assert [index for index, _ in found] == list(range(start, min(stop, 20)))
     assert [data for _, data in found] == list(FILES.values())[start:stop]
+    assert [index for index, _ in dataset.items([1, 5, 6, 12, 19, 30])] == [1, 5, 6, 12, 19]
+    assert [data for _, data in dataset.items([5, 19])] == [
+        list(FILES.values())[i] for i in (5, 19)
+    ]
     assert list(dataset.names) == list(FILES)
     assert len(set(dataset.labels)) == 3
 
@@ -64,7 +68,7 @@ def test_a_damaged_page_of_a_table_costs_its_rows(tmp_path):
     start = damaged.dictionary_page_offset or damaged.data_page_offset
     table[start : start + 40] = bytes(255 - byte for byte in table[start : start + 40])
     path.write_bytes(table)
-    items = dict(open_dataset(path, "image").items(0, 40))
+    items = dict(open_dataset(path, "image").items(range(0, 40)))
     whole = [data for data in items.values() if isinstance(data, bytes)]
     assert list(items) == list(range(20))
     assert whole == list(FILES.values())[:5] + list(FILES.values())[10:]
@@ -103,7 +107,7 @@ def test_tables_in_other_hands_are_read(tmp_path):
     images = [{"bytes": part, "path": None} for part in data]
     pq.write_table(pa.table({"image": images, "label": ["a", "b"] * 10}), tmp_path / "hub.parquet")
     dataset = open_dataset(tmp_path / "hub.parquet", "image")
-    assert [part for _, part in dataset.items(4, 6)] == data[4:6]
+    assert [part for _, part in dataset.items(range(4, 6))] == data[4:6]
     assert list(dataset.classes) == ["a", "b"]
     assert dataset.names[3] == "row 3"
     pq.write_table(pa.table({"number": [1, 2]}), tmp_path / "none.parquet")
@@ -119,7 +123,7 @@ def test_a_folder_of_tables_is_one_collection(tmp_path):
         part = dict(list(FILES.items())[number * 5 : number * 5 + 5])
         as_parquet(part, tmp_path / f"part-{number}.parquet", 2)
     dataset = open_dataset(tmp_path, "image")
-    assert [data for _, data in dataset.items(3, 12)] == list(FILES.values())[3:12]
+    assert [data for _, data in dataset.items(range(3, 12))] == list(FILES.values())[3:12]
 
 
 def test_zips_at_hand_are_unpacked_in_memory_and_bounded(monkeypatch, tmp_path):
@@ -190,7 +194,7 @@ def test_damaged_zips_get_a_sentence_or_lose_a_file(tmp_path):
         dataset_of_uploads({"in.zip": bytes(packed)}, "image"),
         open_dataset(tmp_path / "in.zip", "image"),
     ):
-        items = [data for _, data in dataset.items(0, 40)]
+        items = [data for _, data in dataset.items(range(0, 40))]
         assert len(items) == 20
         assert items[1:] == list(FILES.values())[1:]
     end = packed.rfind(b"PK\x01\x02")

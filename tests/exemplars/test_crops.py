@@ -13,8 +13,8 @@ from torchvision import models as zoo
 
 import cnnvis_core as cv
 from cnnvis_core.datasets import MemoryDataset
+from cnnvis_core.datasets.decoding import window_starts
 from cnnvis_core.exemplars import build_exemplars
-from cnnvis_core.exemplars.counting import window_starts
 from cnnvis_core.exemplars.crops import input_patch, picture_crop, sound_patch
 from cnnvis_core.models.preprocessing import ImageFrontend
 from tests.support import lively, small_network, sound_model
