@@ -7,6 +7,8 @@ PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 PORT ?= 8501
 ADDRESS ?= 0.0.0.0
 ARGS ?=
+# Test processes; the browser waits more than it works.
+WORKERS ?= 2
 # More threads than this make small networks slower, and containers report the cores of their host.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 4)
 OMP_NUM_THREADS ?= $(shell [ $(CORES) -gt 8 ] && echo 8 || echo $(CORES))
@@ -33,8 +35,8 @@ install: $(VENV)/.installed ## build .venv with what the app needs
 
 install-dev: $(VENV)/.installed-dev ## build .venv with what the tests and checks need, too
 
-test: install-dev ## run every test (ARGS="-k fuzz -x" is passed on to pytest)
-	$(PYTHON) -m pytest $(ARGS)
+test: install-dev ## run every test (ARGS="-k fuzz -x" is passed on to pytest, WORKERS=0 for one process)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: install-dev ## check style, format and types
 	$(PYTHON) -m ruff check $(CODE) $(TESTS)

@@ -57,9 +57,11 @@ def test_the_keyboard_chooses_a_tile_too(server, visitor):
     page = visitor()
     page.goto(f"{server.url}/kernels")
     settled(page)
-    page.locator(SHEET).first.focus()
+    sheet = page.locator(SHEET).first
+    expect(sheet).to_be_visible()
+    settled(page)
     for key in ("ArrowRight", "ArrowRight", "ArrowDown", "Enter"):
-        page.keyboard.press(key)
+        sheet.press(key)
     expect(page.get_by_role("heading", name="Kernel 10")).to_be_visible()
     nothing_broke(page)
 
