@@ -140,7 +140,7 @@ def test_make_run_serves_this_machine_only() -> None:
 
 
 def test_make_test_passes_its_arguments_on() -> None:
-    assert "pytest -k foo" in make("--dry-run", "test", "ARGS=-k foo").stdout
+    assert "--dist loadfile -k foo" in make("--dry-run", "test", "ARGS=-k foo").stdout
 
 
 @pytest.fixture
