@@ -8,10 +8,14 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cnnvis_core as cv
 from cnnvis_core.exemplars.cluster import Cluster
 from cnnvis_core.exemplars.export import as_json
+
+Result = TypeVar("Result")
+Preview = TypeVar("Preview")
 
 DONE, REFUSED, STOPPED = 0, 1, 130
 BAR = 30  # characters
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cnnvis: {error.strerror or error}: {error.filename}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from the last saved chunk.", file=sys.stderr)
+        print("\nStopped. The same command goes on from what was saved.", file=sys.stderr)
         return STOPPED
     return DONE
 
@@ -52,8 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Find the pictures or clips that drive each unit most. A run that was broken "
         "off goes on where it was; its index is the same as that of an undisturbed one.",
     )
-    part.add_argument("--model", required=True, help="id from the catalogue")
-    part.add_argument("--weights", type=Path, help="own weights for it (.safetensors or .pth)")
+    _add_model(part)
     part.add_argument("--images", required=True, help="folder, zip or Parquet file")
     part.add_argument(
         "--layers",
@@ -67,11 +70,53 @@ def _parser() -> argparse.ArgumentParser:
     part.add_argument(
         "--chunk", type=int, default=512, help="items between savings (default: %(default)s)"
     )
-    part.add_argument("--device", help="cuda, mps or cpu (default: the first that is there)")
     part.add_argument("--ray", metavar="ADDRESS", help="count on the Ray cluster at this address")
     part.add_argument("--json", type=Path, help="also write the index in Torchlurk's terms")
     part.set_defaults(run=_exemplars)
+    _add_finetune(commands)
     return parser
+
+
+def _add_model(part: argparse.ArgumentParser) -> None:
+    part.add_argument("--model", required=True, help="id from the catalogue")
+    part.add_argument("--weights", type=Path, help="own weights for it (.safetensors or .pth)")
+    part.add_argument("--device", help="cuda, mps or cpu (default: the first that is there)")
+
+
+def _add_finetune(commands: Any) -> None:
+    usual = cv.Finetuning()
+    part = commands.add_parser(
+        "finetune",
+        help="train a network further on labelled pictures or clips",
+        description="Train a network further on labelled pictures or clips. After every epoch the "
+        "weights are kept; a training that was broken off goes on from there and ends at the same "
+        "weights.",
+    )
+    _add_model(part)
+    part.add_argument("--data", required=True, help="folder of folders, zip or Parquet file")
+    part.add_argument("--out", required=True, help="folder of the weights and the log")
+    part.add_argument(
+        "--train",
+        nargs="+",
+        default=[usual.train],
+        help="'all', 'head', how many last stages, or names of parts (default: %(default)s)",
+    )
+    for name, kind, words in (
+        ("epochs", int, "how often each item is seen"),
+        ("batch", int, "items a step"),
+        ("learning-rate", float, "of AdamW"),
+        ("schedule", str, "cosine, constant or steps"),
+        ("weight-decay", float, "of AdamW"),
+        ("augmentation", str, "none, light or strong"),
+        ("validation", float, "share of each class that is only tested"),
+        ("seed", int, "of all that is drawn at random"),
+    ):
+        default = getattr(usual, name.replace("-", "_"))
+        part.add_argument(
+            f"--{name}", type=kind, default=default, help=f"{words} (default: {default})"
+        )
+    part.add_argument("--scratch", action="store_true", help="forget all weights first")
+    part.set_defaults(run=_finetune)
 
 
 def _exemplars(asked: argparse.Namespace) -> None:
@@ -91,6 +136,25 @@ def _exemplars(asked: argparse.Namespace) -> None:
     print(f"{units:,} units of {len(found.layers)} layers over {found.manifest['items']:,} items")
 
 
+def _finetune(asked: argparse.Namespace) -> None:
+    train = asked.train
+    if len(train) == 1 and (train[0] in ("all", "head") or train[0].isdecimal()):
+        (train,) = (int(t) if t.isdecimal() else t for t in train)
+    else:
+        train = tuple(train)
+    settings = cv.Finetuning(
+        train, asked.epochs, asked.batch, asked.learning_rate, asked.schedule, asked.weight_decay,
+        asked.augmentation, asked.validation, asked.seed, asked.scratch,
+    )  # fmt: skip
+    model = _model(asked.model, asked.weights, asked.device)
+    found = _drive(cv.finetune(model, asked.data, asked.out, settings))
+    for name, why in found.broken.items():
+        print(f"left out {name}: {why}", file=sys.stderr)
+    print(found.log.to_string(index=False, float_format="{:.4g}".format))
+    best = found.best
+    print(f"best: epoch {best.epoch}, {best.accuracy:.1%} of the held-back items named rightly")
+
+
 def _model(name: str, weights: Path | None, device: str | None) -> cv.Model:
     if weights is None:
         return cv.load(name, device)
@@ -98,7 +162,7 @@ def _model(name: str, weights: Path | None, device: str | None) -> cv.Model:
         data = weights.read_bytes()
     except OSError as error:
         raise cv.InputError(f"{weights.name!r} cannot be read.") from error
-    return cv.load_checkpoint(name, data)
+    return cv.load_checkpoint(name, data, device)
 
 
 def _layers(model: cv.Model, asked: Sequence[str]) -> list[str]:
@@ -109,7 +173,7 @@ def _layers(model: cv.Model, asked: Sequence[str]) -> list[str]:
     return list(asked)
 
 
-def _drive(job: cv.Job[cv.Exemplars, None]) -> cv.Exemplars:
+def _drive(job: cv.Job[Result, Preview]) -> Result:
     """Run a job with a bar, redrawn in place where somebody watches."""
     watched = sys.stderr.isatty()
     with job:
@@ -121,7 +185,7 @@ def _drive(job: cv.Job[cv.Exemplars, None]) -> cv.Exemplars:
     return job.result
 
 
-def _bar(progress: cv.Progress[None]) -> str:
+def _bar(progress: cv.Progress[Any]) -> str:
     share = progress.done / max(progress.total, 1)
     left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
     bar = f"{'#' * round(BAR * share):<{BAR}}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -12,6 +12,8 @@ from cnnvis_core.errors import CnnvisError
 
 Result = TypeVar("Result")
 Preview = TypeVar("Preview")
+Part = TypeVar("Part")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,22 @@ class Job(Generic[Result, Preview], Iterator[Progress[Preview]]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def relay(
+    part: Generator[Part, None, Found], told: Callable[[Part], Step[Preview]]
+) -> Generator[Step[Preview], None, Found]:
+    """What a part of a computation yields, told as steps of the whole; returns what it found."""
+    try:
+        while True:
+            try:
+                item = next(part)
+            except StopIteration as stop:
+                found: Found = stop.value
+                return found
+            yield told(item)
+    finally:
+        part.close()
 
 
 def run(job: Job[Result, Preview]) -> Result:

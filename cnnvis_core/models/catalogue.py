@@ -38,8 +38,9 @@ def blueprint(model_id: str, patience: Patience | None = None) -> Blueprint:
     if model_id == YAMNET:
         return yamnet_blueprint(patience)
     embedded = embedded_ids()
-    if model_id in embedded:
-        return embedded_blueprint(model_id)
+    name, _, epoch = str(model_id).partition(":")
+    if name in embedded and (not epoch or epoch.isdecimal()):
+        return embedded_blueprint(name, epoch=int(epoch) if epoch else None)
     public = zoo_ids()
     if model_id in public:
         return zoo_blueprint(model_id, patience)

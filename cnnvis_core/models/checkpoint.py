@@ -25,7 +25,7 @@ from cnnvis_core.models.geometry import describe_layers
 from cnnvis_core.models.loading import numbered
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.preprocessing import ImageFrontend
-from cnnvis_core.models.untrusted import read_weights
+from cnnvis_core.models.untrusted import read_weights, told_classes
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 PREFIXES = ("module.", "_orig_mod.", "model.", "network.")  # DataParallel, torch.compile, wrappers
@@ -39,9 +39,9 @@ def load_checkpoint(model_id: str, data: bytes, device: DeviceLike = None) -> Mo
     Accepted are safetensors files and the zip files of ``torch.save`` with a state_dict, bare or
     under ``"state_dict"`` or ``"model"``, with or without the prefix of DataParallel. Another
     number of classes or input channels than the catalogue's is taken from the shapes in the file;
-    its classes are then called ``"class 0"`` and so on, and the normalisation is extended as in
-    `ImageFrontend.for_channels`. GoogLeNet and Inception v3 rescale three-channel inputs as
-    torchvision's own weights need it.
+    its classes are then called ``"class 0"`` and so on, unless `finetune` wrote the file, which
+    names them, and the normalisation is extended as in `ImageFrontend.for_channels`. GoogLeNet and
+    Inception v3 rescale three-channel inputs as torchvision's own weights need it.
 
     Parameters
     ----------
@@ -86,10 +86,13 @@ def load_checkpoint(model_id: str, data: bytes, device: DeviceLike = None) -> Mo
     frontend = plan.frontend
     if isinstance(frontend, ImageFrontend):
         frontend = frontend.for_channels(channels)
+    names = told_classes(bytes(data), classes) or (
+        plan.classes if classes == len(plan.classes) else numbered(classes)
+    )
     fitted = replace(
         plan,
         card=card,
-        classes=plan.classes if classes == len(plan.classes) else numbered(classes),
+        classes=names,
         input_shape=(channels, *plan.input_shape[1:]),
         frontend=frontend,
         exclusive=plan.exclusive and classes > 1,

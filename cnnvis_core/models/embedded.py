@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cnnvis_core.models.blueprint import Blueprint, State
 from cnnvis_core.models.card import ModelCard
 from cnnvis_core.models.download import ProgressCallback
 from cnnvis_core.models.model import Frontend
+from cnnvis_core.models.offspring import child_of
 from cnnvis_core.models.preprocessing import ImageFrontend
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
@@ -26,13 +28,29 @@ ARCHITECTURES: Mapping[str, str] = {
 
 
 def embedded_ids(folder: Path = ASSETS) -> tuple[str, ...]:
-    """Ids of the models whose card and weights are in the folder, pictures before sound."""
-    cards = [
-        path for path in sorted(folder.glob("*.json")) if path.with_suffix(".safetensors").is_file()
-    ]
-    return tuple(
-        path.stem for path in sorted(cards, key=lambda path: read_card(path)["modality"] != "image")
-    )
+    """Ids of the models whose card and weights are in the folder.
+
+    Pictures before sound, and networks before those that were made from them.
+    """
+    cards = {
+        path.stem: read_card(path)
+        for path in sorted(folder.glob("*.json"))
+        if path.with_suffix(".safetensors").is_file()
+    }
+    order = {name: (card["modality"] != "image", "parent" in card) for name, card in cards.items()}
+    return tuple(sorted(cards, key=order.__getitem__))
+
+
+def epochs_of(model_id: str, folder: Path = ASSETS) -> tuple[int, ...]:
+    """Epochs of which an embedded model has weights; ``load("ID:EPOCH")`` loads an early one."""
+    path = folder / f"{model_id}.json"
+    return tuple(read_card(path).get("epochs", ())) if path.is_file() else ()
+
+
+def parent_of(model_id: str, folder: Path = ASSETS) -> str | None:
+    """Id of the model that an embedded one was made from; None where it was made from nothing."""
+    path = folder / f"{model_id}.json"
+    return read_card(path).get("parent") if path.is_file() else None
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -98,13 +116,23 @@ def plain_text(value: object) -> str:
     return str(value)
 
 
-def embedded_blueprint(model_id: str, folder: Path = ASSETS) -> Blueprint:
+def embedded_blueprint(model_id: str, folder: Path = ASSETS, epoch: int | None = None) -> Blueprint:
     """Return the blueprint of an embedded model.
+
+    Parameters
+    ----------
+    model_id : str
+        Its id.
+    folder : Path
+        Where it lies.
+    epoch : int, optional
+        Of a fine-tuned one; by default the last.
 
     Raises
     ------
     ModelError
-        If its card cannot be read or names an architecture that does not exist.
+        If its card cannot be read or names an architecture that does not exist, or there are no
+        weights of this epoch.
     """
     card = read_card(folder / f"{model_id}.json")
     name = card["architecture"]["name"]
@@ -116,18 +144,27 @@ def embedded_blueprint(model_id: str, folder: Path = ASSETS) -> Blueprint:
         module: nn.Module = getattr(importlib.import_module(ARCHITECTURES[name]), name)(**options)
         return module
 
-    def state(progress: ProgressCallback | None) -> State:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    epochs, parent = tuple(card.get("epochs", ())), card.get("parent")
+    if epoch is not None and epoch not in epochs:
+        known = f"epochs {', '.join(map(str, epochs))}" if epochs else "no epochs"
+        raise ModelError(f"{model_id} has {known}, not {epoch}.")
 
-        try:
-            return load_file(folder / f"{model_id}.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"The weights of {model_id} are missing; reinstall cnnvis.") from error
+    def state(progress: ProgressCallback | None) -> State:
+        kept = _read_weights(folder, model_id)
+        if parent is None:
+            return kept
+        return child_of(_read_weights(folder, parent), kept, epoch or max(epochs))
 
     channels, height, width = card["input_shape"]
+    described = embedded_card(model_id, folder)
+    if epoch is not None and epoch != max(epochs):
+        accuracy = plain_text(card.get("accuracy_by_epoch", {}).get(str(epoch), ""))
+        described = replace(
+            described, id=f"{model_id}:{epoch}", title=f"{described.title}, epoch {epoch}",
+            accuracy=f"{accuracy} %" if accuracy else "",
+        )  # fmt: skip
     return Blueprint(
-        card=embedded_card(model_id, folder),
+        card=described,
         build=build,
         weights=state,
         classes=tuple(card["classes"]),
@@ -135,6 +172,16 @@ def embedded_blueprint(model_id: str, folder: Path = ASSETS) -> Blueprint:
         frontend=make_frontend(card["modality"], card["frontend"]),
         exclusive=bool(card.get("exclusive", True)),
     )
+
+
+def _read_weights(folder: Path, model_id: str) -> State:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(folder / f"{model_id}.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"The weights of {model_id} are missing; reinstall cnnvis.") from error
 
 
 def make_frontend(modality: str, fields: Mapping[str, Any]) -> Frontend:

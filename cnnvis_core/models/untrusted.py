@@ -25,6 +25,7 @@ from cnnvis_core.errors import InputError
 MAX_FILE = 1 << 30
 MAX_HEADER = 16 << 20
 MAX_ENTRIES = 100_000
+MAX_NAME = 100  # characters of a class
 END_OF_ZIP = b"PK\x05\x06"
 NOT_WEIGHTS = "The file is no weight file; choose a .safetensors or .pth file with a state_dict."
 CODE = (
@@ -152,6 +153,30 @@ def read_safetensors(data: bytes, most: int) -> object:
         return load(data)
     except (SafetensorError, ValueError, RuntimeError) as error:
         raise InputError(BROKEN) from error
+
+
+def told_classes(data: bytes, count: int) -> tuple[str, ...] | None:
+    """Names of the classes that a file of our own fine-tuning tells; None where it tells none.
+
+    Parameters
+    ----------
+    data : bytes
+        A safetensors file that `read_weights` has taken.
+    count : int
+        How many there must be.
+    """
+    if data[8:9] != b"{":
+        return None
+    try:
+        (length,) = struct.unpack("<Q", data[:8])
+        card = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["cnnvis"])
+        names = tuple(card["classes"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if len(names) != count or not all(isinstance(name, str) for name in names):
+        return None
+    shown = ["".join(c for c in name if c.isprintable())[:MAX_NAME].strip() for name in names]
+    return tuple(name or f"class {index}" for index, name in enumerate(shown))
 
 
 def read_zip(data: bytes, most: int) -> object:

@@ -82,8 +82,9 @@ def trainable(model: Model, classes: Sequence[str], seed: int, scratch: bool) ->
             _put(module, name, _head(module.get_submodule(name), len(classes)).to(model.device))
         if scratch:
             for part in module.modules():
-                if hasattr(part, "reset_parameters"):
-                    part.reset_parameters()
+                renew = getattr(part, "reset_parameters", None)
+                if callable(renew):
+                    renew()
     return module.requires_grad_(False)
 
 
@@ -104,8 +105,10 @@ def _put(module: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(module.get_submodule(parent), child, layer)
 
 
-def learning(model: Model, train: str | int | tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the stages that learn.
+def learning(
+    model: Model, train: str | int | tuple[str, ...], classes: Sequence[str]
+) -> tuple[str, ...]:
+    """Names of the stages that learn; the last layer always does where it is a new one.
 
     Raises
     ------
@@ -113,19 +116,23 @@ def learning(model: Model, train: str | int | tuple[str, ...]) -> tuple[str, ...
         If there are no such stages.
     """
     stages, head = stages_of(model), head_of(model)
+    names = {name for name, _ in model.module.named_modules() if name}
     if train == ALL:
         return stages
     if train == HEAD:
         return (head,)
     if isinstance(train, int) and not isinstance(train, bool) and 1 <= train <= len(stages):
-        return stages[-train:]
-    names = {name for name, _ in model.module.named_modules() if name}
-    if isinstance(train, tuple) and train and set(train) <= names:
-        return train
-    raise ModelError(
-        f"{model.card.title} cannot train {train!r}; choose 'all', 'head', how many of its "
-        f"{len(stages)} stages, or among {', '.join(stages)}."
-    )
+        chosen = stages[-train:]
+    elif isinstance(train, tuple) and train and set(train) <= names:
+        chosen = train
+    else:
+        raise ModelError(
+            f"{model.card.title} cannot train {train!r}; choose 'all', 'head', how many of its "
+            f"{len(stages)} stages, or among {', '.join(stages)}."
+        )
+    new = tuple(classes) != model.classes
+    there = any(head == name or head.startswith(f"{name}.") for name in chosen)
+    return chosen if there or not new else (*chosen, head)
 
 
 def set_learning(module: nn.Module, stages: Sequence[str]) -> list[nn.Parameter]:
@@ -137,7 +144,9 @@ def set_learning(module: nn.Module, stages: Sequence[str]) -> list[nn.Parameter]
     return [weight for weight in module.parameters() if weight.requires_grad]
 
 
-def as_model(base: Model, module: nn.Module, classes: Sequence[str], name: str, title: str) -> Model:
+def as_model(
+    base: Model, module: nn.Module, classes: Sequence[str], name: str, title: str
+) -> Model:
     """A frozen model of a network that was trained from another one."""
     card = replace(
         base.card, id=name, title=title, source=f"trained from {base.card.title}",

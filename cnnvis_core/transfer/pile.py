@@ -72,6 +72,11 @@ class Pile:
     broken: dict[int, str] = field(default_factory=dict)
     _kept: Block | None = None
 
+    @property
+    def whole(self) -> Block | None:
+        """All items at once, once they were looked at; None where memory does not hold them."""
+        return self._kept
+
     def blocks(self) -> Iterator[Block | int]:
         """All items once, in blocks; in between, how many items were decoded just now."""
         if self._kept is not None:
@@ -95,5 +100,5 @@ class Pile:
             block = Block(inputs, torch.tensor(labels, dtype=torch.long))
             if count == 1:
                 self._kept = block
-            if inputs:
+            if inputs or count == 1:
                 yield block

@@ -1,0 +1,93 @@
+"""What a comparison of two networks found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+import torch
+
+from cnnvis_core.errors import InputError
+
+By = Literal["weight", "response", "picture", "gram"]
+MEASURES: Mapping[By, str] = {
+    "weight": "weight_change",
+    "response": "response_change",
+    "picture": "picture_change",
+    "gram": "gram_distance",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What two networks draw for a unit from the same start and seed.
+
+    Attributes
+    ----------
+    before, after : Tensor (C, H, W)
+        In [0, 1].
+    failed : str
+        Which of them is blank: "", "before", "after" or "both".
+    """
+
+    before: torch.Tensor
+    after: torch.Tensor
+    failed: str
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """How the units of a layer changed from one network to another.
+
+    Attributes
+    ----------
+    layer : str
+        Its name.
+    table : DataFrame
+        A unit a row, most changed first: ``unit``, ``weight_change``, ``correlation`` and
+        ``response_change`` (1 minus it), ``cosine`` and ``picture_change`` (1 minus it),
+        ``gram_distance``, each with a column of its noise, such as ``response_noise``, and
+        ``failed``. NaN where a measure was not taken.
+    cka, cka_noise : float
+        Centred kernel alignment of the whole layer; NaN without inputs.
+    inputs : int
+        How many inputs were shown.
+    pictures : dict
+        Unit -> `Pair`.
+    controls : int
+        How many further networks tell the noise.
+    """
+
+    layer: str
+    table: pd.DataFrame
+    cka: float
+    cka_noise: float
+    inputs: int
+    pictures: Mapping[int, Pair]
+    controls: int
+
+    @property
+    def failed(self) -> tuple[int, ...]:
+        """Units whose picture is blank in either network."""
+        return tuple(sorted(unit for unit, pair in self.pictures.items() if pair.failed))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the pictures take."""
+        return sum(pair.before.nbytes + pair.after.nbytes for pair in self.pictures.values())
+
+    def ranked(self, by: By) -> pd.DataFrame:
+        """The table, most changed first by one measure; units without it come last.
+
+        Raises
+        ------
+        InputError
+            If there is no such measure.
+        """
+        if by not in MEASURES:
+            raise InputError(f"Units are ranked by one of {', '.join(MEASURES)}, not by {by!r}.")
+        return self.table.sort_values(
+            MEASURES[by], ascending=False, kind="stable", na_position="last", ignore_index=True
+        )

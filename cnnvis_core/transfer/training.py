@@ -1,0 +1,288 @@
+"""Training a network further, epoch by epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cnnvis_core.datasets import Dataset
+from cnnvis_core.disk import locked, write
+from cnnvis_core.errors import InputError
+from cnnvis_core.jobs import Step
+from cnnvis_core.models.model import Model
+from cnnvis_core.transfer import checkpoints as kept
+from cnnvis_core.transfer.augmentation import augmented
+from cnnvis_core.transfer.checkpoints import COLUMNS, Checkpoint, Finetuned
+from cnnvis_core.transfer.network import learning, set_learning, trainable
+from cnnvis_core.transfer.pile import Block, Pile
+from cnnvis_core.transfer.settings import Finetuning
+from cnnvis_core.transfer.splitting import Split
+
+TRAINING, TESTING = 3, 1  # how long an item takes, in passes; decoding it counts as one
+NOTHING = "None of the files can be read; choose others."
+CLIP = 5.0  # largest norm of a gradient
+
+Steps = Generator[Step[Finetuned], None, Finetuned]
+
+
+@dataclass(eq=False)
+class Training:
+    """One training from its beginning, or from the last epoch that is kept, to its end.
+
+    Attributes
+    ----------
+    base : Model
+        Not changed.
+    dataset : Dataset
+        Where the items come from.
+    parts : Split
+        Which are trained on, and which are tested.
+    settings : Finetuning
+        How.
+    folder : Path or None
+        Where it is kept; None for memory.
+    """
+
+    base: Model
+    dataset: Dataset
+    parts: Split
+    settings: Finetuning
+    folder: Path | None
+    done: int = 0
+    losses: list[float] = field(default_factory=list)
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    saved: list[Checkpoint] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Look at what learns before anything is computed."""
+        self.classes = tuple(self.dataset.classes)
+        self.stages = learning(self.base, self.settings.train, self.classes)
+        self.train = Pile(self.base, self.dataset, self.parts.train, self.settings.seed)
+        self.test = Pile(self.base, self.dataset, self.parts.test, self.settings.seed)
+        items = len(self.parts.train), len(self.parts.test)
+        each = TRAINING * items[0] + TESTING * items[1]
+        self.total = sum(items) + self.settings.epochs * each
+
+    def run(self) -> Steps:
+        """Train; yields after every batch what there is by then."""
+        with contextlib.nullcontext() if self.folder is None else locked(self.folder):
+            made_of = kept.identity(self.base, self.dataset.fingerprint, self.settings)
+            if self.folder is not None:
+                kept.claim(self.folder, made_of)
+            module = trainable(self.base, self.classes, self.settings.seed, self.settings.scratch)
+            weights = set_learning(module, self.stages)
+            optimizer = torch.optim.AdamW(
+                weights, self.settings.learning_rate, weight_decay=self.settings.weight_decay
+            )
+            self._resume(module, optimizer)
+            for epoch in range(len(self.saved) + 1, self.settings.epochs + 1):
+                yield from self._epoch(module, optimizer, weights, epoch, made_of)
+            module.eval()
+            return self.so_far()
+
+    def so_far(self) -> Finetuned:
+        """What is finished by now."""
+        broken = {**self.train.broken, **self.test.broken}
+        names = self.dataset.names
+        return Finetuned(
+            tuple(self.saved),
+            pd.DataFrame(self.rows, columns=list(COLUMNS)).astype({"epoch": int}),
+            self.classes,
+            tuple(self.losses),
+            {names[index]: why for index, why in sorted(broken.items())},
+        )
+
+    def _resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Go on from the last epoch that is kept whole."""
+        state = None if self.folder is None else kept.read_state(self.folder)
+        if state is None or self.folder is None:
+            return
+        log = kept.read_log(self.folder, state["epoch"])
+        paths = [kept.checkpoint_path(self.folder, n + 1) for n in range(state["epoch"])]
+        if log is None or not all(path.is_file() for path in paths):
+            return
+        optimizer.load_state_dict(state["optimizer"])
+        module.load_state_dict(safetensors.torch.load_file(paths[-1]))
+        self.rows = [tuple(row) for row in log.itertuples(index=False)]
+        self.saved = [
+            Checkpoint(self.base, self.classes, number, float(row[5]), None, path)
+            for number, (row, path) in enumerate(zip(self.rows, paths, strict=True), 1)
+        ]
+        each = TRAINING * len(self.parts.train) + TESTING * len(self.parts.test)
+        self.done = len(self.saved) * each
+
+    def _epoch(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        weights: list[nn.Parameter],
+        epoch: int,
+        made_of: dict[str, Any],
+    ) -> Generator[Step[Finetuned], None, None]:
+        began = time.perf_counter()
+        generator = torch.Generator().manual_seed(self.settings.seed * 100_003 + epoch)
+        set_learning(module, self.stages)
+        self.losses = []
+        seen, right, loss_sum = 0, 0.0, 0.0
+        for block in self._blocks(self.train):
+            if isinstance(block, Step):
+                yield block
+                continue
+            self._check(block)
+            for items in _batches(len(block.labels), self.settings.batch, generator):
+                share = (epoch - 1 + min(seen / len(self.parts.train), 1)) / self.settings.epochs
+                rate = self.settings.rate_at(share)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                loss, hits = self._learn(module, optimizer, weights, block, items, generator)
+                seen += len(items)
+                right += hits
+                loss_sum += loss * len(items)
+                self.losses.append(loss)
+                self.done += TRAINING * len(items)
+                yield self._step()
+        if not seen:
+            raise InputError(NOTHING)
+        module.eval()
+        test_loss, test_accuracy = yield from self._tested(module)
+        self.rows.append(
+            (
+                epoch, self.settings.rate_at(epoch / self.settings.epochs), loss_sum / seen,
+                right / seen, test_loss, test_accuracy, round(time.perf_counter() - began, 2),
+            )
+        )  # fmt: skip
+        self._keep(module, optimizer, epoch, {**made_of, "epoch": epoch})
+        yield self._step()
+
+    def _learn(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        weights: list[nn.Parameter],
+        block: Block,
+        items: torch.Tensor,
+        generator: torch.Generator,
+    ) -> tuple[float, float]:
+        """One step; returns the loss and how many were named rightly."""
+        x = block.drawn(items, generator)
+        x = augmented(x, self.settings.augmentation, self.base.modality, generator)
+        y = block.labels[items].to(self.base.device)
+        devices = [self.base.device] if self.base.device.type == "cuda" else []
+        # Dropout draws from the process's own generator.
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+            with _precision(self.base.device):
+                logits = module(x.to(self.base.device))
+                loss = F.cross_entropy(logits.float(), y)
+            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        value = float(loss.detach())
+        if not torch.isfinite(loss):
+            raise InputError("The loss is no number any more; choose a smaller learning rate.")
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        nn.utils.clip_grad_norm_(weights, CLIP)
+        optimizer.step()
+        optimizer.zero_grad()
+        return value, float((logits.argmax(1) == y).sum())
+
+    def _tested(self, module: nn.Module) -> Generator[Step[Finetuned], None, tuple[float, float]]:
+        """Loss and accuracy of the held-back items, which are never changed."""
+        count, right, loss = 0, 0.0, 0.0
+        for block in self._blocks(self.test):
+            if isinstance(block, Step):
+                yield block
+                continue
+            self._check(block)
+            for first in range(0, len(block.labels), self.settings.batch):
+                windows = block.inputs[first : first + self.settings.batch]
+                y = block.labels[first : first + self.settings.batch].to(self.base.device)
+                with torch.no_grad(), _precision(self.base.device):
+                    logits = module(torch.cat(windows).to(self.base.device)).float()
+                sizes = [len(part) for part in windows]
+                mean = torch.stack([part.mean(0) for part in logits.split(sizes)])
+                loss += float(F.cross_entropy(mean, y, reduction="sum"))
+                right += float((mean.argmax(1) == y).sum())
+                count += len(y)
+                self.done += TESTING * len(y)
+                yield self._step()
+        if not count:
+            raise InputError(NOTHING)
+        return loss / count, right / count
+
+    def _blocks(self, pile: Pile) -> Iterator[Block | Step[Finetuned]]:
+        """The blocks of a pile, and steps at which the job can be stopped while they are read."""
+        for found in pile.blocks():
+            if isinstance(found, Block):
+                yield found
+            else:
+                self.done += found
+                yield self._step()
+
+    def _check(self, block: Block) -> None:
+        """Refuse data of which a class is lost, where all of it is known.
+
+        Raises
+        ------
+        InputError
+            If no file of a class can be read.
+        """
+        for pile in (self.train, self.test):
+            if pile.whole is not None and block is pile.whole:
+                for label in set(range(len(self.classes))) - set(block.labels.tolist()):
+                    lost = next(
+                        why for index, why in pile.broken.items()
+                        if self.dataset.labels[index] == label
+                    )  # fmt: skip
+                    part = "to train on" if pile is self.train else "to test"
+                    raise InputError(
+                        f"No file {part} of the class {self.classes[label]!r} can be read: {lost}"
+                    )
+
+    def _step(self) -> Step[Finetuned]:
+        return Step(min(self.done, self.total), self.total, self.so_far())
+
+    def _keep(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, card: dict[str, Any]
+    ) -> None:
+        """Keep the weights after an epoch, on disk if there is a folder."""
+        accuracy = self.rows[-1][5]
+        card |= {"classes": list(self.classes), "accuracy": accuracy}
+        data = kept.packed(module, json.loads(json.dumps(card)))
+        path = None
+        if self.folder is not None:
+            path = kept.checkpoint_path(self.folder, epoch)
+            write(path, data)
+        self.saved.append(
+            Checkpoint(
+                self.base, self.classes, epoch, accuracy, None if path is not None else data, path
+            )
+        )
+        if self.folder is not None:  # in this order: a crash in between costs an epoch at most
+            kept.write_log(self.folder, self.so_far().log)
+            kept.save_state(self.folder, optimizer, epoch)
+
+
+def _batches(count: int, size: int, generator: torch.Generator) -> list[torch.Tensor]:
+    """All items in random order, in batches; batch normalisation cannot learn from one item."""
+    batches = list(torch.randperm(count, generator=generator).split(size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def _precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Half precision where a GPU computes with it."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", torch.bfloat16)
+    return contextlib.nullcontext()
