@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from cnnvis_core.models.card import Modality
 from cnnvis_core.transfer.settings import Augmentation
 
-SMALLEST_PART = 0.7  # of a picture's side that is still seen
+FARTHEST = 0.125  # of a picture's side that it is shifted by
 LATEST = 0.25  # of a sound's length that it is shifted by
 MASKED = 0.15  # of the bands, or of the time, that may be left out
 
@@ -35,18 +35,25 @@ def augmented(
         return _sounds(x, kind, generator)
     mirrored = torch.rand(len(x), generator=generator) < 0.5
     x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
-    return _parts(x, generator) if kind == "strong" else x
+    return _shifted(x, generator) if kind == "strong" else x
 
 
-def _parts(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A part of each picture, enlarged to the whole."""
-    share = SMALLEST_PART + (1 - SMALLEST_PART) * torch.rand(len(x), generator=generator)
-    room = (1 - share)[:, None] * (2 * torch.rand(len(x), 2, generator=generator) - 1)
-    theta = torch.zeros(len(x), 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = share
-    theta[:, :, 2] = room
-    places = F.affine_grid(theta, list(x.shape), align_corners=False)
-    return F.grid_sample(x, places, padding_mode="reflection", align_corners=False)
+def _shifted(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Each picture shifted by whole pixels, mirrored at its border.
+
+    Nothing is resampled: who learns from blurred pictures names sharp ones badly.
+    """
+    height, width = x.shape[2:]
+    down, across = round(FARTHEST * height), round(FARTHEST * width)
+    padded = F.pad(x, (across, across, down, down), "reflect")
+    tops = torch.randint(2 * down + 1, (len(x),), generator=generator).tolist()
+    lefts = torch.randint(2 * across + 1, (len(x),), generator=generator).tolist()
+    return torch.stack(
+        [
+            picture[:, top : top + height, left : left + width]
+            for picture, top, left in zip(padded, tops, lefts, strict=True)
+        ]
+    )
 
 
 def _sounds(x: torch.Tensor, kind: Augmentation, generator: torch.Generator) -> torch.Tensor:

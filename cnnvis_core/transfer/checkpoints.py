@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass, replace
@@ -79,14 +80,14 @@ class Checkpoint:
         InputError
             If the file is gone or damaged.
         """
-        module = trainable(self.base, self.classes, 0, False)
+        module, data = trainable(self.base, self.classes, 0, False), self.read()
         try:
-            module.load_state_dict(safetensors.torch.load(self.read()))
+            module.load_state_dict(safetensors.torch.load(data))
         except (safetensors.SafetensorError, RuntimeError) as error:
             raise InputError(f"The weights of epoch {self.epoch} are damaged.") from error
         place = self.base.device if device is None else choose_device(device)
         title = f"{self.base.card.title}, epoch {self.epoch}"
-        name = f"{self.base.card.id}-epoch-{self.epoch}"
+        name = f"{self.base.card.id}-{hashlib.sha256(data).hexdigest()[:12]}"
         found = as_model(self.base, move(module, place), self.classes, name, title)
         return replace(found, device=place)
 

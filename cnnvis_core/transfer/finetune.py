@@ -25,10 +25,10 @@ def finetune(
 ) -> Job[Finetuned, Finetuned]:
     """Train a copy of a network further on labelled pictures or clips.
 
-    It gets a new last layer for the classes of the data, unless these are its own. A share of each
-    class is held back, never changed and only tested. After every epoch the weights are kept as a
-    safetensors file; a training that was broken off goes on from there, and ends at the same
-    weights as an undisturbed one on the same machine.
+    It gets a last layer for the classes of the data, where classes that it knows by name keep their
+    weights. A share of each class is held back, never changed and only tested. After every epoch
+    the weights are kept as a safetensors file; a training that was broken off goes on from there,
+    and ends at the same weights as an undisturbed one on the same machine.
 
     Parameters
     ----------

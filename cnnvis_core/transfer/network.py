@@ -61,7 +61,8 @@ def head_of(model: Model) -> str:
 def trainable(model: Model, classes: Sequence[str], seed: int, scratch: bool) -> nn.Module:
     """A copy in eval mode whose weights may change, with a last layer for these classes.
 
-    Where the classes are those of the model its last layer is kept.
+    A class that the model knows by the same name keeps its weights of the last layer; those of the
+    others are drawn at random.
 
     Parameters
     ----------
@@ -79,7 +80,10 @@ def trainable(model: Model, classes: Sequence[str], seed: int, scratch: bool) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if tuple(classes) != model.classes:
-            _put(module, name, _head(module.get_submodule(name), len(classes)).to(model.device))
+            old = module.get_submodule(name)
+            new = _head(old, len(classes)).to(model.device)
+            _keep_known(old, new, model.classes, classes)
+            _put(module, name, new)
         if scratch:
             for part in module.modules():
                 renew = getattr(part, "reset_parameters", None)
@@ -98,6 +102,19 @@ def _head(layer: nn.Module, classes: int) -> nn.Module:
     if isinstance(layer, nn.Linear):
         return nn.Linear(layer.in_features, classes, layer.bias is not None)
     raise ModelError("The last layer is neither linear nor a convolution.")
+
+
+def _keep_known(
+    old: nn.Module, new: nn.Module, before: Sequence[str], after: Sequence[str]
+) -> None:
+    """Copy what the last layer knows of classes that are there before and after."""
+    known = [(after.index(name), before.index(name)) for name in after if name in before]
+    with torch.no_grad():
+        for (_, mine), (_, theirs) in zip(
+            new.named_parameters(), old.named_parameters(), strict=True
+        ):
+            for here, there in known:
+                mine[here] = theirs[there]
 
 
 def _put(module: nn.Module, name: str, layer: nn.Module) -> None:

@@ -35,8 +35,8 @@ class Finetuning:
     weight_decay : float
         Of AdamW.
     augmentation : {"none", "light", "strong"}
-        Of training data alone. Light: pictures are mirrored, sounds shifted in time. Strong: parts
-        of pictures are seen as well, and of sounds a band or a moment is left out (D. S. Park et
+        Of training data alone. Light: pictures are mirrored, sounds shifted in time. Strong:
+        pictures are shifted as well, and of sounds a band and a moment are left out (D. S. Park et
         al., "SpecAugment", 2019).
     validation : float
         Share of each class that is not trained on but tested, 0.05 to 0.5.

@@ -13,6 +13,7 @@ _KINDS = {
     "csv": ("text/csv", ":material/table:"),
     "webp": ("image/webp", ":material/animation:"),
     "gif": ("image/gif", ":material/gif_box:"),
+    "safetensors": ("application/octet-stream", ":material/neurology:"),
     "wav": ("audio/wav", ":material/volume_up:"),
 }
 

@@ -78,11 +78,13 @@ def facts(layer: Layer) -> str:
     return f"{layer.kind}: {layer.channels:,} units, {size}each {sees}."
 
 
-def choose_unit(layer: Layer) -> int:
-    """Draw the number of the unit and return it."""
+def choose_unit(layer: Layer, first: int = 0) -> int:
+    """Draw the number of the unit and return it; ``first`` where none was chosen anywhere yet."""
     numbers = range(layer.channels)
     heed_link("unit", {str(number): number for number in numbers})
     carry_over("unit", numbers, 0)
+    if first and "unit" not in st.session_state and "unit" not in st.query_params:
+        st.session_state["unit"] = first
     unit = st.number_input(
         "Unit",
         min_value=0,

@@ -75,6 +75,13 @@ def pages() -> list[StreamlitPage]:
             help="The pictures or sounds of a collection that drive each unit most.",
         ),
         st.Page(
+            PAGES / "transfer.py",
+            title="Transfer",
+            icon=":material/compare_arrows:",
+            url_path="transfer",
+            help="How a network changes as it learns a new task.",
+        ),
+        st.Page(
             PAGES / "models.py",
             title="Models",
             icon=":material/hub:",

@@ -54,7 +54,7 @@ def test_a_deep_link_on_a_fresh_server_meets_the_router(fresh_server, visitor):
     wait_for_map(page)
     assert [name.split("\n")[-1] for name in menu(page)] == [
         *("Start", "Occlusion", "Feature maps", "Gradients", "Kernels", "Maximisation"),
-        *("Orientation", "Exemplars", "Models"),
+        *("Orientation", "Exemplars", "Transfer", "Models"),
     ]
     expect(page.get_by_role("slider", name="Patch (input px)")).to_have_value("20")
     expect(page.get_by_text(re.compile("Drop of the logit"))).to_be_visible()

@@ -297,6 +297,17 @@ def test_classes_that_are_known_keep_their_layer():
     assert not torch.allclose(renewed["0.weight"], model.module.state_dict()["0.weight"], atol=0.01)
 
 
+def test_a_class_that_is_known_by_name_keeps_its_weights():
+    model = cv.from_module(small_network(), (3, 32, 32), classes=["a", "red", "b", "c", "green"])
+    found = cv.run(finetune(model, DATA, epochs=1, learning_rate=1e-9))
+    before = model.module.state_dict()
+    after = found.checkpoints[0].load().module.state_dict()
+    for part in ("6.weight", "6.bias"):
+        assert torch.allclose(after[part][1], before[part][4], atol=1e-6)
+        assert torch.allclose(after[part][2], before[part][1], atol=1e-6)
+        assert not torch.allclose(after[part][0], before[part][0], atol=1e-3)
+
+
 def test_sounds_are_learned():
     rng = np.random.default_rng(0)
     time = np.arange(16000) / 16000

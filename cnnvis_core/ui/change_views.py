@@ -1,0 +1,278 @@
+"""How the change between two networks is drawn on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from cnnvis_core.datasets import Dataset, sample_tiles
+from cnnvis_core.jobs import Job, Step, run
+from cnnvis_core.maximization import Maximization, maximize
+from cnnvis_core.models import Layer, Model
+from cnnvis_core.models.card import Modality
+from cnnvis_core.network import family
+from cnnvis_core.render import transfer as drawn
+from cnnvis_core.render.maximized import side_by_side
+from cnnvis_core.render.pictures import enlarged, png
+from cnnvis_core.transfer import Alignment, By, Change, align, common_layers, compare
+from cnnvis_core.ui.downloads import draw_downloads
+from cnnvis_core.ui.jobs import run_job
+from cnnvis_core.ui.layers import take_unit
+from cnnvis_core.ui.relatives import Chosen
+from cnnvis_core.ui.tiles import tile_sheet
+
+SHOWN = 128  # inputs
+DRAWN = 8  # units
+STEPS, LARGEST = 96, 96  # of pictures, and pixels of their side
+SIDE = 112  # pixels of a picture on the page
+ORDERS: dict[By, tuple[str, str, str]] = {
+    "response": ("Responses", "response_change", "response_noise"),
+    "weight": ("Weights", "weight_change", "weight_noise"),
+}
+TITLES = {
+    "response": "response change (1 - r)",
+    "weight": "weight change",
+}
+
+
+@st.cache_resource(max_entries=2, show_spinner="Cutting the samples into tiles")
+def tiles_of(modality: Modality) -> Dataset:
+    """Tiles of the samples, which all networks are shown."""
+    return sample_tiles(modality)
+
+
+def choose_order() -> By:
+    """Draw the choice of the measure by which units are ranked."""
+    return st.segmented_control(
+        "Most changed by", list(ORDERS), format_func=lambda by: ORDERS[by][0], default="response",
+        required=True, key="changed-by", bind="query-params",
+        help="Responses: how differently a unit answers to the same inputs in both networks. "
+        "Weights: how far its own weights moved.",
+    ) or "response"  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ChangeView:
+    """Two networks and a layer.
+
+    Attributes
+    ----------
+    before, after : Chosen
+        The networks.
+    layer : Layer
+        Of the one before.
+    by : By
+        Measure by which units are ranked.
+    """
+
+    before: Chosen
+    after: Chosen
+    layer: Layer
+    by: By
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """All that a result depends on."""
+        return self.before.model.card.id, self.after.model.card.id, self.layer.name
+
+    @property
+    def sound(self) -> bool:
+        """Whether the networks hear."""
+        return self.before.model.modality == "audio"
+
+    @property
+    def size(self) -> int:
+        """Pixels of a drawn picture's side."""
+        return min(max(self.before.model.input_shape[1:]), LARGEST)
+
+    def measure(self) -> Change | None:
+        """Compare all units of the layer; None where that was cancelled."""
+        a, b = self.before.model, self.after.model
+        outcome = run_job(
+            ("change", *self.key),
+            lambda: compare(a, b, self.layer.name, tiles_of(a.modality), most=SHOWN),
+            "Showing inputs to both networks",
+        )
+        return outcome.value
+
+    def draw_ranking(self, found: Change, unit: int) -> None:
+        """Draw the change of all units, most changed first."""
+        _, column, noise = ORDERS[self.by]
+        table = found.ranked(self.by)
+        if table[column].isna().all():
+            st.info(f"{self.layer.name} has no weights of its own; rank its units by responses.")
+            return
+        st.altair_chart(
+            drawn.changes(table, column, noise, unit, TITLES[self.by]), width="stretch",
+            alt=f"Change of the {len(table)} units, most for unit {table['unit'][0]}",
+        )  # fmt: skip
+        st.caption(
+            f"Dots: each unit's change; gray: its noise, {_noise_said(self.by)}. The whole layer "
+            f"sees {found.inputs} inputs alike to {found.cka:.3f} ± {found.cka_noise:.3f} (CKA; 1 "
+            "for the same, up to turning)."
+        )
+
+    def drawn_units(self, found: Change, unit: int) -> tuple[int, ...]:
+        """The units that are drawn in both networks: the most changed ones, and the chosen one."""
+        first = found.ranked(self.by)["unit"].head(DRAWN).tolist()
+        return tuple(first if unit in first else [*first[: DRAWN - 1], unit])
+
+    def draw_pairs(self, units: tuple[int, ...], unit: int) -> Change | None:
+        """Draw units in both networks from the same start; None where that was cancelled."""
+        a, b = self.before.model, self.after.model
+        outcome = run_job(
+            ("pairs", *self.key, units),
+            lambda: compare(
+                a, b, self.layer.name, None, units, seeds=1, steps=STEPS, size=self.size
+            ),
+            "Drawing units in both networks",
+        )
+        found: Change | None = outcome.value
+        if found is None:
+            return None
+        table = found.table.set_index("unit")
+        names = [
+            f"Unit {u}: change {table.loc[u, 'picture_change']:.2f}, noise "
+            f"{table.loc[u, 'picture_noise']:.2f}"
+            + (f", blank {found.pictures[u].failed}" if found.pictures[u].failed else "")
+            for u in units
+        ]
+        tile_sheet(
+            drawn.pair_sheet(found.pictures, units, self.sound), names, units.index(unit),
+            lambda index: take_unit(units[index]), key=f"pairs-{'-'.join(self.key)}",
+            alt=f"What {len(units)} units look for, before above, after below",
+        )  # fmt: skip
+        failed = ", ".join(map(str, found.failed))
+        st.caption(
+            "What each unit looks for before (above) and after (below), from the same first noise. "
+            "Change: 1 - cosine of both pictures' embeddings in the network before; noise: the "
+            "same of two pictures from different noise without any training."
+            + (f" Blank, and so left out of judgement: units {failed} (crossed)." if failed else "")
+        )
+        return found
+
+    def draw_unit(self, measured: Change, pairs: Change | None, unit: int) -> None:
+        """Draw a unit's figures beside their noise."""
+        row = measured.table.set_index("unit").loc[unit]
+        figures = [
+            ("Responses, 1 - r", row["response_change"], row["response_noise"]),
+            ("Weights", row["weight_change"], row["weight_noise"]),
+        ]
+        if pairs is not None and unit in pairs.pictures:
+            picture = pairs.table.set_index("unit").loc[unit]
+            figures += [
+                ("Picture, 1 - cosine", picture["picture_change"], picture["picture_noise"]),
+                ("Picture, texture", picture["gram_distance"], picture["gram_noise"]),
+            ]
+        place = int((measured.ranked(self.by)["unit"] == unit).to_numpy().argmax()) + 1
+        st.dataframe(
+            pd.DataFrame(figures, columns=["measure", "change", "noise"]),
+            hide_index=True,
+            column_config={
+                name: st.column_config.NumberColumn(format="%.3f") for name in ("change", "noise")
+            },
+            alt=f"How unit {unit} changed",
+        )
+        st.caption(f"Place {place} of {len(measured.table)} by {ORDERS[self.by][0].lower()}.")
+
+    def draw_epochs(self, unit: int) -> None:
+        """Draw what a unit looks for after each epoch, from the same first noise."""
+        relative = self.after.relative
+        steps = [(self.before.title, self.before)]
+        steps += [(f"Epoch {epoch}", Chosen(relative, epoch)) for epoch in relative.epochs]
+        outcome = run_job(
+            ("epochs", *self.key[:1], relative.title, relative.epochs, self.layer.name, unit),
+            lambda: Job(self._drawn_epochs([chosen for _, chosen in steps], unit)),
+            "Drawing the unit after each epoch",
+        )
+        if outcome.value is None:
+            return
+        with st.container(horizontal=True):
+            for (title, chosen), found in zip(steps, outcome.value, strict=True):
+                picture = side_by_side(found.images[0].numpy(), self.sound)
+                with st.container(width=SIDE):
+                    st.image(
+                        png(enlarged(picture, SIDE), quick=True), width=SIDE,
+                        alt=f"What unit {unit} looks for: {title}",
+                    )  # fmt: skip
+                    mark = "**" if chosen.epoch == self.after.epoch else ""
+                    st.caption(f"{mark}{title}{mark}")
+
+    def _drawn_epochs(
+        self, steps: Sequence[Chosen], unit: int
+    ) -> Generator[Step[None], None, tuple[Maximization, ...]]:
+        found = []
+        for number, chosen in enumerate(steps):
+            with maximize(chosen.model, self.layer.name, [unit], STEPS, self.size) as job:
+                for progress in job:
+                    share = progress.done / max(progress.total, 1)
+                    yield Step(round((number + share) * STEPS), len(steps) * STEPS)
+            found.append(job.result)
+        return tuple(found)
+
+    def draw_depth(self) -> None:
+        """Draw how far the weights of every convolution moved."""
+        a, b = self.before.model, self.after.model
+        outcome = run_job(
+            ("depth", *self.key[:2]), lambda: Job(_depth(a, b)), "Comparing all layers' weights"
+        )
+        if outcome.value is None:
+            return
+        if outcome.value.empty:
+            st.info("The networks share no layer with weights.")
+            return
+        st.altair_chart(
+            drawn.by_layer(outcome.value, self.layer.name), width="stretch",
+            alt="Weight change of the units of each layer",
+        )  # fmt: skip
+        st.caption("For each layer the least and the most changed unit, half of them, the median.")
+
+    def draw_alignment(self) -> None:
+        """Draw the alignment of every convolution with every other one."""
+        a, b = self.before.model, self.after.model
+        outcome = run_job(
+            ("alignment", *self.key[:2]),
+            lambda: align(a, b, tiles_of(a.modality), layers_shown(a), layers_shown(b), most=SHOWN),
+            "Aligning all layers",
+        )
+        found: Alignment | None = outcome.value
+        if found is not None:
+            st.altair_chart(
+                drawn.alignment_map(found), width="stretch",
+                alt="Alignment of all layers before with all layers after",
+            )  # fmt: skip
+            st.caption(
+                f"Centred kernel alignment over {found.inputs} inputs. A light diagonal: layers "
+                "kept their place; light beside it: neighbours see alike."
+            )
+            draw_downloads("alignment", {"CSV": lambda: found.table().to_csv().encode()})
+
+
+def layers_shown(model: Model) -> list[str]:
+    """The layers that stand for a network's depth: its convolutions, else all."""
+    kinds = [layer.name for layer in model.layers if family(layer) == "convolution"]
+    return kinds or [layer.name for layer in model.layers]
+
+
+def _noise_said(by: By) -> str:
+    if by == "weight":
+        return "none, for weights do not depend on a seed"
+    return "its spread over other draws of the inputs"
+
+
+def _depth(a: Model, b: Model) -> Generator[Step[None], None, pd.DataFrame]:
+    shared = set(common_layers(a, b))
+    names = [name for name in layers_shown(a) if name in shared]
+    rows = []
+    for number, name in enumerate(names):
+        yield Step(number, len(names))
+        found = run(compare(a, b, name))
+        values = found.table["weight_change"].dropna()
+        if len(values):
+            parts = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
+            rows.append((name, *parts))
+    return pd.DataFrame(rows, columns=["layer", "low", "q1", "median", "q3", "high"])
