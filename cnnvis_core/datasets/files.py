@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,16 +18,21 @@ from cnnvis_core.datasets.dataset import (
     TOO_LARGE,
     Labelled,
     classes_of,
-    glimpse,
+    content_hash,
     hashed,
 )
 from cnnvis_core.errors import InputError
 from cnnvis_core.models.card import Modality
 
+READERS = 4  # threads that read files for their hash
 # What the parts of a damaged or locked zip may raise.
 ZIP_ERRORS = (
     OSError,
     EOFError,
+    KeyError,
+    IndexError,
+    ValueError,
+    struct.error,
     RuntimeError,
     NotImplementedError,
     zipfile.BadZipFile,
@@ -74,12 +81,15 @@ class FolderDataset(_Files):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of names and sizes, and of the beginning and the end of each file."""
-        return hashed((name, self._glimpse(name)) for name in self.sizes)
+        """Hash of names and contents."""
+        with ThreadPoolExecutor(READERS) as pool:
+            return hashed(zip(self.sizes, pool.map(self._content, self.sizes), strict=True))
 
-    def _glimpse(self, name: str) -> str:
+    def _content(self, name: str) -> str:
+        if self.sizes[name] > LARGEST_FILE:
+            return f"{self.sizes[name]} bytes"
         try:
-            return glimpse(self.path / name)
+            return content_hash(self.path / name)
         except OSError:
             return "unreadable"
 
@@ -105,7 +115,7 @@ class ZipDataset(_Files):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 infos = [info for info in archive.infolist() if counts(info, self.modality)]
-        except zipfile.BadZipFile as error:
+        except ZIP_ERRORS as error:
             raise InputError(f"{self.path.name!r} is a damaged zip; pack it again.") from error
         return {info.filename: info for info in sorted(infos, key=lambda info: info.filename)}
 
@@ -136,4 +146,5 @@ class ZipDataset(_Files):
 def counts(info: zipfile.ZipInfo, modality: Modality) -> bool:
     """Whether a file in a zip is one of the dataset."""
     ending = Path(info.filename).suffix.lower()
-    return ending in ENDINGS[modality] and not info.filename.startswith("__MACOSX")
+    own = not info.is_dir() and not info.filename.startswith("__MACOSX")
+    return own and ending in ENDINGS[modality]

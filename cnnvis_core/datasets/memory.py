@@ -73,12 +73,12 @@ def dataset_of_uploads(files: Mapping[str, bytes], modality: Modality) -> Memory
     left = MOST_BYTES
     for name, data in files.items():
         if name not in zips:
-            found[name] = data
+            found[_free(name, found)] = data
             continue
         # Two zips may hold files of one name.
         before = f"{name}/" if len(zips) > 1 else ""
         for inside, content in _unpacked(name, data, modality, left):
-            found[before + inside] = content
+            found[_free(before + inside, found)] = content
             left -= len(content)
     names = sorted(found)
     if not names:
@@ -87,11 +87,21 @@ def dataset_of_uploads(files: Mapping[str, bytes], modality: Modality) -> Memory
     return MemoryDataset(names, [found[name] for name in names], labels, classes)
 
 
+def _free(name: str, taken: Mapping[str, bytes]) -> str:
+    """A name that is not taken yet, in the same folder."""
+    folder, slash, own = name.rpartition("/")
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{folder}{slash}{number}-{own}"
+    return name
+
+
 def _unpacked(name: str, data: bytes, modality: Modality, most: int) -> Iterator[tuple[str, bytes]]:
     """The files in a zip; what a header says of their sizes is not relied on."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except zipfile.BadZipFile as error:
+    except ZIP_ERRORS as error:
         raise InputError(f"{name!r} is a damaged zip; pack it again.") from error
     with archive:
         for info in archive.infolist():

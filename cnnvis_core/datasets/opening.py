@@ -19,8 +19,8 @@ def open_dataset(where: object, modality: Modality) -> Dataset:
     ----------
     where : str, Path or Dataset
         A folder of files, of which the folder right above each is its class if there are several; a
-        zip of the same; a Parquet file, or a folder of nothing else, with a column of encoded
-        bytes and, if there are any, of labels and names.
+        zip of the same; a Parquet file, or a folder of such without other media, with a column of
+        encoded bytes and, if there are any, of labels and names.
     modality : {"image", "audio"}
         Which files count.
 
@@ -30,13 +30,15 @@ def open_dataset(where: object, modality: Modality) -> Dataset:
         If there is nothing that can be read.
     """
     if not isinstance(where, str | Path):
+        if not all(hasattr(where, part) for part in ("names", "labels", "classes", "items")):
+            raise InputError(f"Name a folder, a zip or a Parquet file, not {where!r}.")
         return where  # type: ignore[return-value]
     path = Path(where).resolve()
     if path.is_dir():
-        files = [part for part in path.iterdir() if not part.name.startswith(".")]
-        tables = sorted(part for part in files if part.suffix.lower() == ".parquet")
-        tables = tables if len(tables) == len(files) else []
-        found: Dataset = ParquetDataset(tuple(tables)) if tables else FolderDataset(path, modality)
+        tables = sorted(part for part in path.iterdir() if part.suffix.lower() == ".parquet")
+        found: Dataset = FolderDataset(path, modality)
+        if tables and not found.names:
+            found = ParquetDataset(tuple(tables))
     elif path.suffix.lower() == ".parquet" and path.is_file():
         found = ParquetDataset((path,))
     elif path.is_file() and zipfile.is_zipfile(path):

@@ -11,12 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cnnvis_core.datasets.dataset import MOST_CLASSES, Labelled, glimpse, hashed, numbered
+from cnnvis_core.datasets.dataset import MOST_CLASSES, Labelled, content_hash, hashed, numbered
 from cnnvis_core.errors import InputError
 
 ROWS_AT_ONCE = 64  # of a Parquet file
 BUFFER = 2**20  # bytes of a Parquet file that are read ahead
-PIECES = 64  # of a file that its fingerprint looks at
 BYTES_COLUMNS = ("webp", "image", "img", "picture", "audio", "clip", "bytes", "file")
 LABEL_COLUMNS = ("label", "class", "target", "fine_label")
 NAME_COLUMNS = ("name", "file", "filename", "path", "id")
@@ -38,8 +37,8 @@ class ParquetDataset(Labelled):
 
         def holds_bytes(kind: Any) -> bool:
             if pa.types.is_struct(kind):
-                return any(part.name == "bytes" and holds_bytes(part.type) for part in kind)
-            return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+                return any(part.name == "bytes" and _is_bytes(part.type) for part in kind)
+            return _is_bytes(kind)
 
         encoded = [part.name for part in schema if holds_bytes(part.type)]
         usual = [name for name in BYTES_COLUMNS if name in encoded]
@@ -48,8 +47,8 @@ class ParquetDataset(Labelled):
                 f"{self.paths[0].name!r} has no column of encoded pictures or clips; its columns "
                 f"are {', '.join(schema.names)}."
             )
-        whole = [p.name for p in schema if pa.types.is_integer(p.type) or _is_text(p.type)]
-        label = next((name for name in LABEL_COLUMNS if name in whole), None)
+        told = [part.name for part in schema if _is_label(part.type)]
+        label = next((name for name in LABEL_COLUMNS if name in told), None)
         texts = [part.name for part in schema if _is_text(part.type) and part.name != label]
         name = next((name for name in NAME_COLUMNS if name in texts), None)
         return (usual or encoded)[0], label, name
@@ -90,16 +89,18 @@ class ParquetDataset(Labelled):
         _, column, _ = self._columns
         if column is None:
             return [], [-1] * sum(self._rows)
-        values = self._read(column)
-        known = {value for value in values if value is not None and value != -1}
-        if not all(isinstance(value, int) for value in known):
+        values = [_plain(value) for value in self._read(column)]
+        if any(isinstance(value, str) for value in values):
             return numbered(["" if value is None else str(value) for value in values])
+        known = {value for value in values if isinstance(value, int)}
         if len(known) > MOST_CLASSES:
             return [], [-1] * len(values)
         place = {value: index for index, value in enumerate(sorted(known))}
         titles = self._titles(column)
-        classes = [titles[v] if 0 <= v < len(titles) else str(v) for v in sorted(known)]
-        return classes, [place.get(value, -1) for value in values]
+        classes = [titles[v] if v < len(titles) else str(v) for v in sorted(known)]
+        if len(set(classes)) < len(classes):  # two classes of one name are told by their numbers
+            classes = [f"{title} ({v})" for title, v in zip(classes, sorted(known), strict=True)]
+        return classes, [place[value] if isinstance(value, int) else -1 for value in values]
 
     def _titles(self, column: str) -> list[str]:
         """Names of numbered classes, where Hugging Face's datasets library has left them."""
@@ -113,9 +114,9 @@ class ParquetDataset(Labelled):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of names and classes, and of pieces of each file."""
-        pieces = [tuple(glimpse(path, PIECES) for path in self.paths), tuple(self._rows)]
-        return hashed([*pieces, tuple(self.names), tuple(self.labels), tuple(self.classes)])
+        """Hash of names, classes and files."""
+        files = tuple(content_hash(path) for path in self.paths)
+        return hashed([files, tuple(self.names), tuple(self.labels), tuple(self.classes)])
 
     def items(self, wanted: Sequence[int]) -> Iterator[tuple[int, bytes | InputError]]:
         """See `Dataset`."""
@@ -159,7 +160,7 @@ def _damage() -> tuple[type[Exception], ...]:
     """What the parts of a damaged Parquet file may raise."""
     import pyarrow as pa
 
-    return (OSError, pa.ArrowException)
+    return (OSError, UnicodeDecodeError, pa.ArrowException)
 
 
 @contextmanager
@@ -198,3 +199,27 @@ def _is_text(kind: Any) -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_bytes(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_label(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        return _is_label(kind.value_type)
+    whole = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return bool(whole or _is_text(kind))
+
+
+def _plain(value: Any) -> int | str | None:
+    """A label as a whole number or a text; None for missing ones and numbers below zero."""
+    if isinstance(value, bool | str):
+        return str(value)
+    if value is None or value != value or value < 0:
+        return None
+    return int(value) if value == int(value) else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +13,7 @@ from cnnvis_core.disk import locked
 from cnnvis_core.errors import InputError
 from cnnvis_core.exemplars import store
 from cnnvis_core.exemplars.counting import Counted, Counter
-from cnnvis_core.exemplars.index import Exemplars, finish, open_exemplars
+from cnnvis_core.exemplars.index import Exemplars, finish, is_whole, open_exemplars
 from cnnvis_core.exemplars.store import Identity, State
 from cnnvis_core.exemplars.tally import Tally
 from cnnvis_core.jobs import Job, Step
@@ -97,6 +98,8 @@ def build_exemplars(
     ModelError
         If there is no such layer.
     """
+    k, batch, chunk = (whole_number(name, value) for name, value in
+                       (("k", k), ("batch", batch), ("chunk", chunk)))  # fmt: skip
     names = tuple(dict.fromkeys([layers] if isinstance(layers, str) else layers))
     if not names:
         raise InputError("Name at least one layer.")
@@ -111,7 +114,7 @@ def build_exemplars(
     identity = Identity(
         store.VERSION,
         model.card.id,
-        model.weights,
+        model.fingerprint,
         dataset.fingerprint,
         names,
         k,
@@ -124,8 +127,22 @@ def build_exemplars(
     return Job(_build(counter, dataset, folder, identity, crew or Alone()))
 
 
+def whole_number(name: str, value: object) -> int:
+    """A setting that is counted.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number.
+    """
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise InputError(f"{name} must be a whole number, not {value!r}.") from error
+
+
 def _refuse_another(folder: Path, identity: Identity) -> bool:
-    """Whether the folder holds this very index, finished.
+    """Whether the folder holds this very index, finished and whole.
 
     Raises
     ------
@@ -140,7 +157,7 @@ def _refuse_another(folder: Path, identity: Identity) -> bool:
     wrong = identity.differs(store.identity_of(manifest))
     if wrong is not None:
         raise InputError(f"The index in {folder.name!r} {wrong}; choose another folder.")
-    return bool(manifest.get("complete"))
+    return bool(manifest.get("complete")) and is_whole(folder)
 
 
 def _build(
@@ -151,6 +168,7 @@ def _build(
         state = None
         if folder is not None:
             if _refuse_another(folder, identity):
+                (folder / store.STATE).unlink(missing_ok=True)
                 yield Step(total, total, None)
                 return open_exemplars(folder)
             state = store.restore(folder)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnvis_core.datasets import Dataset
-from cnnvis_core.datasets.dataset import reopened
+from cnnvis_core.datasets.dataset import sample_hash
 from cnnvis_core.errors import CnnvisError, InputError
 from cnnvis_core.exemplars.counting import Counted, Counter
 from cnnvis_core.models.model import Model
@@ -17,6 +17,7 @@ from cnnvis_core.models.model import Model
 AHEAD = 2  # chunks a worker has in hand, so that it never waits for the next
 KNOCK_SECONDS = 5.0
 NO_CLUSTER = "There is no Ray cluster at {!r}; start one with `ray start`, or leave --ray out."
+LOST = "The cluster's workers cannot go on ({}); the same call goes on from what was saved."
 OTHER_MODEL = "A worker of the cluster has other weights of the model; give all the same ones."
 OTHER_DATA = (
     "A worker of the cluster does not find the same data at the same place; put the data where "
@@ -35,10 +36,11 @@ class Worker:
 
     def sees(self, dataset: Dataset) -> tuple[str, str]:
         """Hashes of the model and of the data as they are on this machine."""
+        model = self._counter.model
         try:
-            return self._counter.model.weights, reopened(dataset).fingerprint
+            return model.fingerprint, sample_hash(dataset)
         except (CnnvisError, OSError) as error:
-            return self._counter.model.weights, str(error)
+            return model.fingerprint, str(error)
 
     def count(self, dataset: Dataset, start: int, stop: int) -> Counted:
         """Count a chunk to its end, with tallies on the CPU."""
@@ -92,13 +94,15 @@ class Cluster:
             settings = counter.layers, counter.k, counter.batch
             actors = [kind.remote(self.load, settings) for _ in range(count)]
             there = ray.put(dataset)
-            expected = counter.model.weights, dataset.fingerprint
+            expected = counter.model.fingerprint, sample_hash(dataset)
             for weights, data in ray.get([actor.sees.remote(there) for actor in actors]):
                 if weights != expected[0]:
                     raise InputError(OTHER_MODEL)
                 if data != expected[1]:
                     raise InputError(OTHER_DATA)
             yield from self._in_order(ray, actors, there, bounds)
+        except ray.exceptions.RayError as error:
+            raise InputError(LOST.format(_last_line(error))) from error
         finally:
             for actor in actors:
                 ray.kill(actor)
@@ -132,6 +136,12 @@ class Cluster:
                 yield items, counted
             if not done:
                 yield items, None  # a moment at which the job can be stopped
+
+
+def _last_line(error: Exception) -> str:
+    """The last line that says something, of an error that carries a worker's whole traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _knock(address: str) -> None:

@@ -76,13 +76,26 @@ class Counter:
                 broken[index] = str(inputs)
             else:
                 waiting += [(index, x) for x in inputs]
-            last = start + seen >= stop
-            while len(waiting) >= self.batch or (last and waiting):
-                now, waiting = self._whole(waiting)
-                for layer, part in self._pass(probe, now, labels, classes).items():
-                    tallies[layer] = tallies[layer].plus(part) if layer in tallies else part
+            while len(waiting) >= self.batch:
+                waiting = self._count(tallies, probe, waiting, labels, classes)
                 yield Counted(seen, tallies, broken)
+        while waiting:
+            waiting = self._count(tallies, probe, waiting, labels, classes)
         yield Counted(seen, tallies, broken)
+
+    def _count(
+        self,
+        tallies: dict[str, Tally],
+        probe: Probe,
+        waiting: list[tuple[int, torch.Tensor]],
+        labels: Sequence[int],
+        classes: int,
+    ) -> list[tuple[int, torch.Tensor]]:
+        """Add a batch to the tallies; returns what still waits."""
+        now, rest = self._whole(waiting)
+        for layer, part in self._pass(probe, now, labels, classes).items():
+            tallies[layer] = tallies[layer].plus(part) if layer in tallies else part
+        return rest
 
     def _whole(
         self, waiting: list[tuple[int, torch.Tensor]]
@@ -106,7 +119,8 @@ class Counter:
         with torch.inference_mode():
             counted_on = torch.device("cpu") if device.type == "mps" else device
             ids = torch.tensor(items, device=counted_on)
-            of_class = torch.tensor([labels[index] for index in items], device=counted_on)
+            own = [labels[index] if labels[index] < classes else -1 for index in items]
+            of_class = torch.tensor(own, device=counted_on)
             passes: dict[str, list[Answers]] = {}
             for first in range(0, len(now), self.batch):  # one long sound is many windows
                 inputs = torch.cat([x for _, x in now[first : first + self.batch]])

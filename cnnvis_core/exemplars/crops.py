@@ -27,11 +27,16 @@ class Patch:
 
 
 def input_patch(model: Model, layer: Layer, row: int, col: int) -> Patch:
-    """What a place of a layer's map sees; the whole input where its field is not known."""
+    """What a place of a layer's map sees; the whole input where its field is not known.
+
+    Nothing of it, at the nearest edge, where the place sees only what the network puts around.
+    """
     _, height, width = model.input_shape
     field = layer.receptive_field
     top, left, bottom, right = (0, 0, height, width) if field is None else field.box(row, col)
-    return Patch(max(top, 0), max(left, 0), min(bottom, height), min(right, width))
+    top, bottom = (min(max(edge, 0), height) for edge in (top, bottom))
+    left, right = (min(max(edge, 0), width) for edge in (left, right))
+    return Patch(top, left, bottom, right)
 
 
 def picture_crop(
@@ -114,6 +119,8 @@ def sound_patch(
         return SoundPatch(0.0, seconds, 0.0, 0.0)
     patch = input_patch(model, layer, row, col)
     frames = model.input_shape[2]
+    if patch.left == patch.right or patch.top == patch.bottom:
+        return SoundPatch(seconds, seconds, 0.0, 0.0)
     length = max(frontend.frames(round(seconds * frontend.sample_rate)), frames)
     first = window_starts(length, frames)[window]
     middle = frontend.frame_seconds(first + patch.right)

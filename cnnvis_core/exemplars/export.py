@@ -24,8 +24,9 @@ def as_json(found: Exemplars, model: Model) -> dict[str, Any]:
     -------
     dict
         ``{"model", "layers": [{"name", "filters": [{"id", "avg_imgs", "max_imgs", "max_slices",
-        "histogram_avg", "histogram_max"}]}]}``; a slice is [top, left, bottom, right] in pixels of
-        the network's input, and a histogram [class, count], most frequent first.
+        "max_windows", "histogram_avg", "histogram_max"}]}]}``; a slice is [top, left, bottom,
+        right] in pixels of the network's input, of a long sound of that window, and a histogram
+        [class, count], most frequent first.
     """
     layers = []
     for name in found.layers:
@@ -44,6 +45,7 @@ def as_json(found: Exemplars, model: Model) -> dict[str, Any]:
                     "avg_imgs": mean["file"].tolist(),
                     "max_imgs": best["file"].tolist(),
                     "max_slices": [[p.top, p.left, p.bottom, p.right] for p in patches],
+                    "max_windows": best["window"].tolist(),
                     "histogram_avg": _counts(mean["class"]),
                     "histogram_max": _counts(best["class"]),
                 }

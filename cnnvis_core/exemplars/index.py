@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -157,13 +158,25 @@ class Exemplars:
         if name not in self.classes:
             raise InputError(f"The collection has no class named {name!r}.")
         self._check(layer, 0)
-        table = self._table(CLASSES, layer)
-        groups = table.groupby("unit")["mean_max"]
-        spread = groups.transform("std").replace(0, np.nan)
-        table["preference"] = (table["mean_max"] - groups.transform("mean")) / spread
-        mine = table[table["class"] == name].dropna(subset=["preference"])
-        mine = mine.sort_values("preference", ascending=False, kind="stable", ignore_index=True)
-        return mine[["unit", "preference", "mean_max", "mean_mean"]]
+        wanted = [("layer", "==", layer)]
+        table = self._read(CLASSES, wanted, ["mean_max", "mean_mean"])
+        maxima, means = (
+            table[name].to_numpy().reshape(-1, len(self.classes)) for name in table.columns
+        )
+        at = self.classes.index(name)
+        with np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # units without any answer
+            middle, spread = np.nanmean(maxima, 1), np.nanstd(maxima, 1, ddof=1)
+        preference = (maxima[:, at] - middle) / np.where(spread > 0, spread, np.nan)
+        found = pd.DataFrame(
+            {
+                "unit": np.arange(len(maxima)),
+                "preference": preference,
+                "mean_max": maxima[:, at],
+                "mean_mean": means[:, at],
+            }
+        ).dropna(subset=["preference"])
+        return found.sort_values("preference", ascending=False, kind="stable", ignore_index=True)
 
     def neighbours(self, layer: str, unit: int, count: int = 5) -> pd.DataFrame:
         """Units of the layer that are driven by the same items.
@@ -175,10 +188,19 @@ class Exemplars:
             both have, the likest first; without those that share nothing.
         """
         self._check(layer, unit)
-        table = self._table(TOP, layer)[["unit", "by", "item"]]
+        table = self._table(TOP, layer)[["unit", "by", "item", "activation"]]
+        # What answers to all alike, such as a dead unit, shares its items by chance.
+        levels = table[table["by"] == "max"].groupby("unit")["activation"]
+        alive = levels.nunique().index[levels.nunique() > min(1, levels.size().max() - 1)]
+        table = table[table["unit"].isin(alive)]
         mine = table[table["unit"] == unit]
         shared = table.merge(mine[["by", "item"]], on=["by", "item"]).groupby("unit").size()
-        found = (shared / len(mine)).drop(unit).rename("likeness").reset_index()
+        found = (
+            (shared / max(len(mine), 1))
+            .drop(unit, errors="ignore")
+            .rename("likeness")
+            .reset_index()
+        )
         found = found.sort_values("likeness", ascending=False, kind="stable", ignore_index=True)
         return found.head(count)
 
@@ -189,10 +211,15 @@ class Exemplars:
     def _table(self, name: str, layer: str) -> pd.DataFrame:
         return self._read(name, [("layer", "==", layer)])
 
-    def _read(self, name: str, wanted: list[tuple[str, str, Any]] | None = None) -> pd.DataFrame:
+    def _read(
+        self,
+        name: str,
+        wanted: list[tuple[str, str, Any]] | None = None,
+        columns: list[str] | None = None,
+    ) -> pd.DataFrame:
         where = pa.BufferReader(self.tables[name]) if self.path is None else self.path / name
         try:
-            return pq.read_table(where, filters=wanted).to_pandas()
+            return pq.read_table(where, columns=columns, filters=wanted).to_pandas()
         except (OSError, pa.ArrowException) as error:
             raise InputError(
                 f"The table {name!r} of the index is missing or damaged; build it again."
@@ -233,33 +260,40 @@ def open_exemplars(path: str | Path, model: Model | None = None) -> Exemplars:
     if identity.version != VERSION:
         raise InputError(
             f"The index in {folder.name!r} was written by another version of cnnvis (format "
-            f"{identity.version}, this one reads {VERSION}); build it again."
+            f"{identity.version}, this one reads {VERSION}); build one in another folder."
         )
     if not manifest.get("complete"):
         raise InputError(f"The index in {folder.name!r} is not finished; run its job to the end.")
-    if model is not None and identity.weights != model.weights:
+    if model is not None and identity.weights != model.fingerprint:
         raise InputError(
             f"The index in {folder.name!r} is of another model ({identity.model!r}, or other "
-            f"weights of it), not of {model.card.title}; choose that model or build it again."
+            f"weights or input of it), not of {model.card.title}; choose that model, or build an "
+            "index of this one in another folder."
         )
     return Exemplars(manifest, folder)
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether all tables of an index can be opened."""
+    try:
+        for name in (TOP, UNITS, CLASSES, ITEMS):
+            pq.read_metadata(folder / name)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
 def finish(folder: Path | None, identity: Identity, dataset: Dataset, state: State) -> Exemplars:
     """Write the tables of a run that has seen everything, and then the manifest."""
-    # Names of files need not be text; such parts of them are written as question marks.
-    names = [name.encode("utf-8", "replace").decode() for name in dataset.names]
-    labels, classes = list(dataset.labels), list(dataset.classes)
-    named = [classes[label] if label >= 0 else None for label in labels]
-    whole = [index for index in range(len(names)) if index not in state.broken]
-    counts = np.bincount([labels[i] for i in whole if labels[i] >= 0], minlength=len(classes))
+    names, classes = _as_text(dataset.names), _as_text(dataset.classes)
+    named = [classes[label] if 0 <= label < len(classes) else None for label in dataset.labels]
     broken = [{"file": names[i], "reason": why} for i, why in sorted(state.broken.items())]
     tallies = state.tallies.items()
     tables = {
         ITEMS: _parquet([{"file": names, "class": pa.array(named, pa.string())}]),
         TOP: _parquet(_top(layer, tally) for layer, tally in tallies),
         UNITS: _parquet(_units(layer, tally) for layer, tally in tallies),
-        CLASSES: _parquet(_classes(layer, tally, classes, counts) for layer, tally in tallies),
+        CLASSES: _parquet(_classes(layer, tally, classes) for layer, tally in tallies),
     }
     further = {
         "complete": True,
@@ -309,7 +343,8 @@ def _top(layer: str, tally: Tally) -> dict[str, Any]:
             columns.setdefault(name, []).append(values)
         columns.setdefault("by", []).append(np.full(units * k, by))
     joined = {name: np.concatenate(values) for name, values in columns.items()}
-    there = joined["item"] >= 0
+    # Too few items, or answers that are no numbers.
+    there = (joined["item"] >= 0) & (joined["activation"] > -np.inf)
     found = {name: values[there] for name, values in joined.items()}
     order = np.lexsort((found["rank"], found["by"], found["unit"]))
     found = {name: values[order] for name, values in found.items()}
@@ -328,21 +363,24 @@ def _units(layer: str, tally: Tally) -> dict[str, Any]:
     return found
 
 
-def _classes(
-    layer: str, tally: Tally, classes: list[str], counts: np.ndarray[Any, Any]
-) -> dict[str, Any]:
-    parts = tally.arrays()
-    units = tally.units
-    with np.errstate(invalid="ignore"):
+def _classes(layer: str, tally: Tally, classes: list[str]) -> dict[str, Any]:
+    parts, units = tally.arrays(), tally.units
+    counts = parts["class_count"]
+    with np.errstate(invalid="ignore", divide="ignore"):
         means = {by: parts[f"class_{by}"] / counts for by in ("max", "mean")}
     return {
         "layer": np.full(units * len(classes), layer),
         "unit": np.repeat(np.arange(units), len(classes)),
         "class": pa.array(classes * units, pa.string()),
-        "count": np.tile(counts, units),
+        "count": counts.astype(np.int64).ravel(),
         "mean_max": means["max"].ravel(),
         "mean_mean": means["mean"].ravel(),
     }
+
+
+def _as_text(names: Sequence[str]) -> list[str]:
+    """Names of files need not be text; such parts of them are written as question marks."""
+    return [name.encode("utf-8", "replace").decode() for name in names]
 
 
 def _percent(share: float) -> str:

@@ -32,7 +32,7 @@ class Identity:
     model : str
         Id of the model.
     weights : str
-        Hash of its weights.
+        Hash of it, see `Model.fingerprint`.
     data : str
         Hash of the collection.
     layers : tuple of str
@@ -94,7 +94,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """
     try:
         found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        _identity(found)
+        if _identity(found).version == VERSION and found.get("complete"):
+            _ = found["units"], found["classes"], found["broken"], found["items"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -143,10 +144,14 @@ def restore(folder: Path) -> State | None:
     try:
         with np.load(folder / STATE, allow_pickle=False) as found:
             arrays = dict(found)
+        return _state_of(arrays)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None  # damaged by other hands: everything is counted anew
+
+
+def _state_of(arrays: dict[str, Any]) -> State:
     tallies: dict[str, Tally] = {}
     number = 0
     while f"{number} layer" in arrays:

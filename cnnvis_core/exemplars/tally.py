@@ -35,7 +35,9 @@ class Tally:
         Row and column of the maximum, the first in reading order if there are several, and the
         window that it lies in, 0 but for long sounds.
     class_max, class_mean : Tensor of float64 (units, classes)
-        Sums of maxima and of means by class.
+        Sums of maxima and of means by class, of answers that are finite numbers.
+    class_count : Tensor of float64 (units, classes)
+        How many such answers there were.
     max_sketch, mean_sketch : Tensor of int32 (units, BUCKETS)
         How many maxima and means fell into each bucket; see `quantiles`.
     """
@@ -47,6 +49,7 @@ class Tally:
     mean_item: torch.Tensor
     class_max: torch.Tensor
     class_mean: torch.Tensor
+    class_count: torch.Tensor
     max_sketch: torch.Tensor
     mean_sketch: torch.Tensor
 
@@ -67,6 +70,7 @@ class Tally:
             both("mean_item", by_mean),
             self.class_max + later.class_max,
             self.class_mean + later.class_mean,
+            self.class_count + later.class_count,
             self.max_sketch + later.max_sketch,
             self.mean_sketch + later.mean_sketch,
         )
@@ -120,8 +124,9 @@ class Answers:
         # Maps may lie in memory channel by channel; the first maximum in reading order is meant.
         flat = maps.flatten(2)
         maximum, at = flat.max(2)
-        maximum = maximum.nan_to_num(nan=float("-inf"))
-        mean = flat.mean(2).nan_to_num(nan=float("-inf"))
+        maximum = maximum.where(~maximum.isnan(), float("-inf"))
+        mean = flat.mean(2)
+        mean = mean.where(~mean.isnan(), float("-inf"))
         return cls(maximum, mean, torch.stack([at // width, at % width, at * 0], 2))
 
 
@@ -148,16 +153,18 @@ def tally(
     each = items.expand(values.shape)
     member = torch.nn.functional.one_hot(labels.clamp_min(0), max(classes, 1))[:, :classes]
     member = (member * (labels >= 0)[:, None]).double()
+    finite = values.isfinite() & means.isfinite()
     return Tally(
         _taken(values, order),
         _taken(each, order),
         _taken(answers.place.transpose(0, 1), order),
         _taken(means, by_mean),
         _taken(each, by_mean),
-        values.double().nan_to_num(neginf=0.0) @ member,
-        means.double().nan_to_num(neginf=0.0) @ member,
-        _sketch(values),
-        _sketch(means),
+        values.double().where(finite, 0.0) @ member,
+        means.double().where(finite, 0.0) @ member,
+        finite.double() @ member,
+        _sketch(values, finite),
+        _sketch(means, finite),
     )
 
 
@@ -179,14 +186,15 @@ def _taken(values: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     return found.masked_fill(missing, -1 if not found.is_floating_point() else float("-inf"))
 
 
-def _sketch(values: torch.Tensor) -> torch.Tensor:
-    """How many values (units, n) fall into each bucket (units, BUCKETS)."""
+def _sketch(values: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """How many of the counted values (units, n) fall into each bucket (units, BUCKETS)."""
+    values = values.where(counted, 0.0)
     size = values.abs().double()
     step = ((size / SMALLEST).log() / np.log(RATIO)).ceil().clamp(1, HALF + 1)
     step = torch.where(size <= SMALLEST, 0.0, step).long()
     bucket = HALF + 1 + step * values.sign().long()
     counts = torch.zeros(len(values), BUCKETS, dtype=torch.int32, device=values.device)
-    return counts.scatter_add_(1, bucket, torch.ones_like(bucket, dtype=torch.int32))
+    return counts.scatter_add_(1, bucket, counted.int())
 
 
 def quantiles(

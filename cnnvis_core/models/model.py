@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cached_property, lru_cache
 from typing import Literal, Protocol
 
@@ -171,6 +172,17 @@ class Model:
     def weights(self) -> str:
         """Hash of the weights, by which two networks of one architecture are told apart."""
         return weights_hash(self.module)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that its answers depend on: weights, modules, input shape and front end.
+
+        The same in every process; of a front end of one's own the class counts.
+        """
+        frontend = self.frontend
+        eyes = repr(frontend) if is_dataclass(frontend) else type(frontend).__qualname__
+        parts = self.weights, repr(self.module), tuple(self.input_shape), eyes, self.exclusive
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     @cached_property
     def recording(self) -> Callable[[tuple[int, ...]], Graph]:

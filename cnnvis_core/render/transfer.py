@@ -9,6 +9,7 @@ from typing import Literal
 import altair as alt
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
 from cnnvis_core.render.colour import ACCENT, SEQUENTIAL
@@ -19,9 +20,16 @@ from cnnvis_core.transfer import Alignment, Change, Finetuned, Pair
 GRAY = "#8d99a6"
 PAIR_SIDE = 96  # pixels of a picture of a pair
 LINE = 3  # pixels between the two pictures of a pair
+NOTHING = 1e-6  # a change that is rounding
 MOST_NAMED = 24  # layers whose names fit along an axis
 
 Layered = alt.LayerChart | alt.FacetChart
+
+
+def unit_picture(images: torch.Tensor, sound: bool, side: int) -> Image.Image:
+    """A picture (C, H, W), or a spectrogram, in a square of ``side`` pixels."""
+    drawn = side_by_side(images.numpy(), sound).convert("RGB")
+    return drawn.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def pair_sheet(pairs: Mapping[int, Pair], order: Sequence[int], sound: bool) -> Sprite:
@@ -29,11 +37,7 @@ def pair_sheet(pairs: Mapping[int, Pair], order: Sequence[int], sound: bool) -> 
     tiles = []
     for unit in order:
         parts = [
-            np.asarray(
-                side_by_side(picture.numpy(), sound)
-                .convert("RGB")
-                .resize((PAIR_SIDE, PAIR_SIDE), Image.Resampling.BICUBIC)
-            )
+            np.asarray(unit_picture(picture, sound, PAIR_SIDE))
             for picture in (pairs[unit].before, pairs[unit].after)
         ]
         line = np.full((LINE, PAIR_SIDE, 3), 255, np.uint8)
@@ -52,7 +56,7 @@ def changes(table: pd.DataFrame, column: str, noise: str, chosen: int, title: st
         alt.Tooltip(f"{column}:Q", format=".3g", title="change"),
         alt.Tooltip(f"{noise}:Q", format=".3g", title="noise"),
     ]
-    y = alt.Y(f"{column}:Q", title=title, scale=alt.Scale(zero=True))
+    y = alt.Y(f"{column}:Q", title=title, scale=_from_zero(shown[column]))
     return alt.layer(
         base.mark_area(color=GRAY, opacity=0.35).encode(y=alt.Y(f"{noise}:Q", title=title)),
         base.mark_circle(color=ACCENT, size=28, opacity=0.9).encode(y=y, tooltip=tips),
@@ -86,11 +90,21 @@ def by_layer(table: pd.DataFrame, chosen: str) -> Layered:
     colour = alt.condition(alt.datum.layer == chosen, alt.value("#c0392b"), alt.value(ACCENT))
     return alt.layer(
         base.mark_rule(opacity=0.6).encode(
-            y=alt.Y("low:Q", title=y), y2="high:Q", color=colour, tooltip=tips
+            y=alt.Y("low:Q", title=y, scale=_from_zero(table["high"])),
+            y2="high:Q",
+            color=colour,
+            tooltip=tips,
         ),
         base.mark_bar(opacity=0.5).encode(y="q1:Q", y2="q3:Q", color=colour, tooltip=tips),
         base.mark_tick(thickness=2.5).encode(y="median:Q", color=colour, tooltip=tips),
     ).properties(height=300)
+
+
+def _from_zero(values: pd.Series[float]) -> alt.Scale:
+    """A scale from zero that is not blown up where nothing changed."""
+    if values.max() < NOTHING:
+        return alt.Scale(domain=[0, 1])
+    return alt.Scale(zero=True)
 
 
 def alignment_map(found: Alignment) -> alt.Chart:

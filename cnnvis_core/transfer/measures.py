@@ -59,7 +59,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Cosine similarity (n,) of embeddings (n, d), -1 to 1; NaN for embeddings of nothing."""
     a, b = a.double(), b.double()
     size = a.norm(dim=1) * b.norm(dim=1)
-    return torch.where(size > TINY, (a * b).sum(1) / size, torch.nan)
+    return torch.where(size > TINY, ((a * b).sum(1) / size).clamp(-1, 1), torch.nan)
 
 
 def gram_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -16,8 +16,7 @@ from cnnvis_core.models import Layer, Model
 from cnnvis_core.models.card import Modality
 from cnnvis_core.network import family
 from cnnvis_core.render import transfer as drawn
-from cnnvis_core.render.maximized import side_by_side
-from cnnvis_core.render.pictures import enlarged, png
+from cnnvis_core.render.pictures import png
 from cnnvis_core.transfer import Alignment, By, Change, align, common_layers, compare
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.jobs import run_job
@@ -193,10 +192,10 @@ class ChangeView:
             return
         with st.container(horizontal=True):
             for (title, chosen), found in zip(steps, outcome.value, strict=True):
-                picture = side_by_side(found.images[0].numpy(), self.sound)
+                picture = drawn.unit_picture(found.images[0], self.sound, 2 * SIDE)
                 with st.container(width=SIDE):
                     st.image(
-                        png(enlarged(picture, SIDE), quick=True), width=SIDE,
+                        png(picture, quick=True), width=SIDE,
                         alt=f"What unit {unit} looks for: {title}",
                     )  # fmt: skip
                     mark = "**" if chosen.epoch == self.after.epoch else ""

@@ -200,18 +200,22 @@ class SoundExemplars:
         return tile.resize((side, side), Image.Resampling.NEAREST)
 
     def draw_top(self, table: pd.DataFrame, unit: int) -> None:
-        """Play the clips and the parts of them that were heard."""
+        """Play the clips, or the parts of them that were heard."""
+        whole = st.toggle(
+            "Whole clips", key="whole-clips", bind="query-params",
+            help="Play all of each clip, not only the part that its strongest place heard.",
+        )  # fmt: skip
         for row in table.head(HEARD).itertuples():
             clip, start, end, band = self._part(row)
             first, last = (round(edge * clip.sample_rate) for edge in (start, end))
-            part = clip.samples[first : max(last, first + 1)]
+            part = clip.samples if whole else clip.samples[first : max(last, first + 1)]
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.image(
                     png(self._patch(windows(self.model, clip), row, SIDE)), width=SIDE,
                     alt=f"Spectrogram of what unit {unit} heard in {row.file}",
                 )  # fmt: skip
                 said = f"**{row.activation:.3g}** {plain(row.file)}, "
-                if end <= start:
+                if end <= start and not whole:
                     st.caption(f"{said}the silence behind it")
                     continue
                 with st.container(width=260):

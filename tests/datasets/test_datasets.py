@@ -53,7 +53,9 @@ def test_what_is_looked_at_is_told_by_its_fingerprint(tmp_path):
 def test_other_contents_of_the_same_size_are_other_data(form, tmp_path):
     put = {"folder": as_folder, "zip": as_zip, "parquet": as_parquet}[form]
     name, data = next(iter(FILES.items()))
-    changed = {**FILES, name: data[:50] + bytes(255 - b for b in data[50:60]) + data[60:]}
+    middle = len(data) // 2
+    turned = bytes(255 - byte for byte in data[middle : middle + 9])
+    changed = {**FILES, name: data[:middle] + turned + data[middle + 9 :]}
     prints = [
         open_dataset(put(files, tmp_path / f"{number}.{form}"), "image").fingerprint
         for number, files in enumerate((FILES, FILES, changed))
@@ -258,3 +260,70 @@ def test_links_to_files_are_followed_and_dead_ones_left_out(tmp_path):
         pytest.skip("this file system has no links")
     dataset = open_dataset(folder, "image")
     assert set(dataset.names) - set(FILES) == {"ant/link.png"}
+
+
+def test_a_zip_with_a_name_that_is_no_text_loses_a_file_or_gets_a_sentence(tmp_path):
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for name, data in {"é1.png": FILES["ant/000.png"], "b.png": FILES["bee/001.png"]}.items():
+            archive.writestr(name, data)
+        archive.writestr("c.png/", b"")
+    whole, name = (tmp_path / "in.zip").read_bytes(), "é1".encode()
+    for count in (1, 2):  # in the file's own header, and in the directory
+        (tmp_path / "bad.zip").write_bytes(whole.replace(name, b"\xff\xff1", count))
+        for read in (
+            lambda: open_dataset(tmp_path / "bad.zip", "image"),
+            lambda: dataset_of_uploads({"z": (tmp_path / "bad.zip").read_bytes()}, "image"),
+        ):
+            try:
+                dataset = read()
+            except cv.InputError:
+                continue
+            assert FILES["bee/001.png"] in [d for _, d in dataset.items(range(9))]
+            assert not any(name.endswith("/") for name in dataset.names)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "found"),
+    [
+        (pa.array(["dog", "cat", None]).dictionary_encode(), ["cat", "dog"], [1, 0, -1]),
+        (pa.array([1.0, None, 0.0]), ["0", "1"], [1, -1, 0]),
+        (pa.array([True, False, None]), ["False", "True"], [1, 0, -1]),
+        (pa.array([3, -2, 3]), ["3"], [0, -1, 0]),
+    ],
+)
+def test_labels_of_every_make_are_read(labels, classes, found, tmp_path):
+    table = pa.table({"webp": list(FILES.values())[:3], "label": labels})
+    pq.write_table(table, tmp_path / "a.parquet")
+    dataset = open_dataset(tmp_path / "a.parquet", "image")
+    assert (list(dataset.classes), list(dataset.labels)) == (classes, found)
+
+
+def test_classes_of_one_name_are_told_by_their_numbers(tmp_path):
+    table = pa.table({"webp": list(FILES.values())[:3], "label": [0, 1, 2]})
+    names = {"info": {"features": {"label": {"names": ["crane", "dog", "crane"]}}}}
+    marked = table.replace_schema_metadata({"huggingface": json.dumps(names)})
+    pq.write_table(marked, tmp_path / "a.parquet")
+    found = open_dataset(tmp_path / "a.parquet", "image").classes
+    assert list(found) == ["crane (0)", "dog (1)", "crane (2)"]
+
+
+def test_names_of_rows_that_are_no_text_get_a_sentence(tmp_path):
+    names = pa.array([b"\xff\xfe", b"b"], pa.binary()).view(pa.string())
+    table = pa.table({"name": names, "webp": list(FILES.values())[:2]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(cv.InputError, match="damaged"):
+        open_dataset(tmp_path / "a.parquet", "image")
+
+
+def test_tables_beside_notes_are_read(tmp_path):
+    as_parquet(FILES, tmp_path / "a.parquet")
+    (tmp_path / "README.md").write_text("notes")
+    (tmp_path / "classes.csv").write_text("0,ant")
+    assert len(open_dataset(tmp_path, "image").names) == 20
+
+
+def test_files_of_one_name_are_all_kept(tmp_path):
+    packed = as_zip({"ant/000.png": b"x"}, tmp_path / "in.zip").read_bytes()
+    source = dataset_of_uploads({"ant/000.png": b"y", "in.zip": packed}, "image")
+    assert sorted(source.data) == [b"x", b"y"]
+    assert source.names == ["ant/000.png", "ant/2-000.png"]

@@ -13,6 +13,7 @@ from PIL import Image
 from torchvision import models as zoo
 
 import cnnvis_core as cv
+from cnnvis_core.datasets import MemoryDataset
 from cnnvis_core.exemplars import build_exemplars, open_exemplars
 from cnnvis_core.exemplars.tally import QUANTILES
 from tests.datasets.piles import CLASSES, as_folder, as_parquet, as_zip, pictures
@@ -237,6 +238,74 @@ def test_an_index_of_something_else_is_refused(model, folder, tmp_path):
         open_exemplars(out)
 
 
+def test_the_same_weights_that_are_given_other_inputs_are_another_model(folder, tmp_path):
+    first = cv.from_module(small_network(), (3, 32, 32), name="net")
+    cv.run(build_exemplars(first, folder, "0", 4, tmp_path / "out"))
+    strided = small_network()
+    strided[0].stride = (1, 1)
+    for other in (
+        cv.from_module(small_network(), (3, 32, 32), mean=(0.5,) * 3, std=(0.1,) * 3, name="net"),
+        cv.from_module(small_network(), (3, 40, 40), name="net"),
+        cv.from_module(strided, (3, 32, 32), name="net"),
+    ):
+        assert other.weights == first.weights
+        with pytest.raises(cv.InputError, match="of another model"):
+            build_exemplars(other, folder, "0", 4, tmp_path / "out")
+        with pytest.raises(cv.InputError, match="of another model"):
+            open_exemplars(tmp_path / "out", other)
+
+
+def test_a_damaged_index_is_built_again(model, folder, tmp_path):
+    whole = cv.run(build_exemplars(model, folder, "0", out=tmp_path / "whole"))
+    found = cv.run(build_exemplars(model, folder, "0", out=tmp_path / "out"))
+    (tmp_path / "out" / "top.parquet").write_bytes(b"PAR1")
+    (tmp_path / "out" / "state.npz").write_bytes(b"left by a kill")
+    found = cv.run(build_exemplars(model, folder, "0", out=tmp_path / "out"))
+    assert same(whole, found)
+    assert not (tmp_path / "out" / "state.npz").exists()
+    (tmp_path / "out" / "state.npz").write_bytes(b"left by a kill")
+    cv.run(build_exemplars(model, folder, "0", out=tmp_path / "out"))
+    assert not (tmp_path / "out" / "state.npz").exists()
+
+
+@pytest.mark.parametrize("content", [{"done": np.array(1)}, None])
+def test_a_state_of_other_making_is_counted_anew(model, folder, tmp_path, content):
+    whole = cv.run(build_exemplars(model, folder, "0", out=tmp_path / "whole", chunk=8, batch=4))
+    with build_exemplars(model, folder, "0", out=tmp_path / "out", chunk=8, batch=4) as job:
+        for progress in job:
+            if progress.done > 20:
+                break
+    buffer = io.BytesIO()
+    if content is None:
+        np.save(buffer, np.zeros(3))
+    else:
+        np.savez(buffer, **content)
+    (tmp_path / "out" / "state.npz").write_bytes(buffer.getvalue())
+    found = build_exemplars(model, folder, "0", out=tmp_path / "out", chunk=8, batch=4)
+    assert same(whole, cv.run(found))
+
+
+def test_a_class_whose_folder_is_no_text_costs_nothing(model, tmp_path):
+    folder = as_folder(pictures(6), tmp_path / "in")
+    try:
+        (folder / "ant").rename(folder / "caf\udce9")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system takes no such names")
+    found = cv.run(build_exemplars(model, folder, "0", 2, tmp_path / "out"))
+    assert found.classes == ["bee", "caf?", "cat"] or "caf?" in found.classes
+    assert len(found.top("0", 0)) == 2
+
+
+def test_a_dataset_that_leaves_out_its_last_item_loses_no_other(model):
+    class Short(MemoryDataset):
+        def items(self, wanted):
+            yield from super().items([index for index in wanted if index < 4])
+
+    files = pictures(5)
+    short = Short(list(files), list(files.values()), [-1] * 5)
+    assert len(cv.run(build_exemplars(model, short, "0", 9, None)).top("0", 0)) == 4
+
+
 def test_two_runs_do_not_write_to_one_folder(model, folder, tmp_path):
     arguments = (model, folder, "0", 4, tmp_path / "out")
     with build_exemplars(*arguments, chunk=5) as first:
@@ -264,6 +333,8 @@ def test_bad_values_get_one_sentence(model, folder, tmp_path):
         {"layers": "9"},
         {"k": 0},
         {"k": 101},
+        {"k": 2.5},
+        {"images": None},
         {"batch": 0},
         {"out": tmp_path / "file"},
         {"out": tmp_path / "full"},
@@ -310,6 +381,31 @@ def test_a_unit_that_is_no_number_comes_last_and_spoils_no_mean(folder, tmp_path
     module[0].weight.data[3] = float("nan")
     model = cv.from_module(module, (3, 32, 32))
     found = cv.run(build_exemplars(model, folder, "0", 4, tmp_path / "out"))
-    assert not np.isfinite(found.top("0", 3)["activation"]).any()
+    assert len(found.top("0", 3)) == 0
+    assert len(found.neighbours("0", 3)) == 0
+    assert 3 not in found.units_for("0", "ant")["unit"].tolist()
     assert np.isfinite(found.top("0", 2)["activation"]).all()
     assert np.isfinite(found.by_class("0", 2)["mean_max"]).all()
+
+
+def test_items_whose_answer_is_no_number_count_in_no_mean_and_no_quantile():
+    class Root(torch.nn.Module):
+        def forward(self, x):
+            return (x - 0.5).sqrt()  # no number for dark pictures
+
+    module = torch.nn.Sequential(Root(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    model = cv.from_module(module, (3, 8, 8))
+    names, data = [], []
+    for level in (0, 100, 200, 255):
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8), (level,) * 3).save(buffer, "PNG")
+        names.append(str(level))
+        data.append(buffer.getvalue())
+    dataset = MemoryDataset(names, data, [0, 1, 0, 1], ["a", "b"])
+    found = cv.run(build_exemplars(model, dataset, "0", 4, None))
+    roots = [np.sqrt(level / 255 - 0.5) for level in (200, 255)]
+    assert found.top("0", 1)["file"].tolist() == ["255", "200"]
+    table = found.by_class("0", 1).set_index("class")
+    assert table["count"].to_dict() == {"a": 1, "b": 1}
+    assert table["mean_max"].to_dict() == pytest.approx({"a": roots[0], "b": roots[1]}, rel=1e-4)
+    assert found.quantiles("0", 1)["max"].min() == pytest.approx(roots[0], rel=0.06)

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
+from torch import nn
 from torchvision import models as zoo
 
 import cnnvis_core as cv
@@ -141,3 +142,22 @@ def test_the_silence_behind_a_short_clip_is_no_part_of_it():
         patch = sound_patch(model, layer, 0, col, 0, 0.3)
         assert 0 <= patch.start <= patch.end <= 0.3
     assert sound_patch(model, layer, 0, layer.output_shape[2] - 1, 0, 0.3).start == 0.3
+
+
+@pytest.mark.parametrize("pad", [nn.ZeroPad2d(6), nn.ReflectionPad2d(6)])
+def test_a_place_that_sees_only_the_border_sees_nothing_and_breaks_nothing(pad):
+    torch.manual_seed(0)
+    module = nn.Sequential(pad, nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    heard = sound_model(module)
+    base = cv.from_module(module, (1, 16, 63), modality="audio")
+    model = cv.models.model.Model(
+        heard.card, base.module, base.device, base.classes, (1, 16, 63), heard.frontend, base.layers
+    )
+    layer = model.layer("1")
+    for row in range(0, layer.output_shape[1]):
+        for col in range(0, layer.output_shape[2], 3):
+            patch = input_patch(model, layer, row, col)
+            assert 0 <= patch.top <= patch.bottom <= 16
+            assert 0 <= patch.left <= patch.right <= 63
+            found = sound_patch(model, layer, row, col, 0, 1.0)
+            assert 0 <= found.start <= found.end <= 1.01

@@ -65,14 +65,14 @@ def test_arrays_make_the_tally_again(maps):
 def test_quantiles_are_within_a_twentieth(scale):
     values = scale * torch.randn(3, 5000, generator=torch.Generator().manual_seed(1))
     shares = (0.01, 0.25, 0.5, 0.99)
-    found = quantiles(_sketch(values).numpy(), shares)
+    found = quantiles(_sketch(values, torch.ones_like(values, dtype=torch.bool)).numpy(), shares)
     exact = np.quantile(values.numpy(), shares, axis=1, method="lower").T
     np.testing.assert_allclose(found, exact, rtol=0.05, atol=2 * SMALLEST)
 
 
 def test_sketches_hold_what_lies_beyond_their_range():
     values = torch.tensor([[0.0, 1e-9, -1e-9, 10 * LARGEST, -10 * LARGEST]])
-    counts = _sketch(values)[0]
+    counts = _sketch(values, torch.ones_like(values, dtype=torch.bool))[0]
     assert int(counts.sum()) == 5
     assert counts[0] == counts[-1] == 1
     assert counts[len(counts) // 2] == 3
