@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnvis_core.datasets import Dataset
-from cnnvis_core.datasets.dataset import sample_hash
+from cnnvis_core.datasets.dataset import reopened, sample_hash
 from cnnvis_core.errors import CnnvisError, InputError
 from cnnvis_core.exemplars.counting import Counted, Counter
 from cnnvis_core.models.model import Model
@@ -38,7 +38,7 @@ class Worker:
         """Hashes of the model and of the data as they are on this machine."""
         model = self._counter.model
         try:
-            return model.fingerprint, sample_hash(dataset)
+            return model.fingerprint, sample_hash(reopened(dataset))
         except (CnnvisError, OSError) as error:
             return model.fingerprint, str(error)
 
