@@ -5,15 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.browser.visit import IDLE, nothing_broke
+from tests.browser.visit import nothing_broke, nothing_overflows, settled
 from tests.datasets.piles import as_zip, pictures
-
-
-def settled(page: Page) -> None:
-    page.wait_for_timeout(400)
-    expect(page.locator(IDLE)).to_be_visible()
 
 
 def test_a_tile_shows_what_drives_its_unit_and_leads_on(server, visitor):
@@ -59,8 +54,5 @@ def test_nothing_runs_over_the_edge(server, visitor, width, kind):
     page.goto(f"{server.url}/exemplars?kind={kind}")
     expect(page.get_by_text("half are below")).to_be_visible()
     settled(page)
-    assert page.evaluate(
-        "document.querySelector('[data-testid=stMain]').scrollWidth"
-        " <= document.querySelector('[data-testid=stMain]').clientWidth"
-    )
+    nothing_overflows(page)
     nothing_broke(page)

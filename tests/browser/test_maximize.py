@@ -11,14 +11,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser.visit import IDLE, nothing_broke
+from tests.browser.visit import nothing_broke, nothing_overflows, settled
 
 FORMING = "img[alt='The picture as it forms']"
-
-
-def settled(page: Page) -> None:
-    page.wait_for_timeout(300)
-    expect(page.locator(IDLE)).to_be_visible()
 
 
 def wait_for_other(page: Page, source: str | None) -> str:
@@ -96,8 +91,5 @@ def test_nothing_runs_over_the_edge(server, visitor, width):
     page.goto(f"{server.url}/maximize?steps-lucid=16&layer=stem.0")
     expect(page.get_by_text("of the picture itself it was")).to_be_visible()
     settled(page)
-    assert page.evaluate(
-        "document.querySelector('[data-testid=stMain]').scrollWidth"
-        " <= document.querySelector('[data-testid=stMain]').clientWidth"
-    )
+    nothing_overflows(page)
     nothing_broke(page)

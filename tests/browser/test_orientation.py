@@ -7,16 +7,11 @@ import re
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.browser.visit import IDLE, nothing_broke
+from tests.browser.visit import nothing_broke, nothing_overflows, settled
 
 DIAL = ".dial"
-
-
-def settled(page: Page) -> None:
-    page.wait_for_timeout(400)
-    expect(page.locator(IDLE)).to_be_visible()
 
 
 def test_the_dial_is_turned_by_pointer_and_keyboard_and_the_link_keeps_the_angle(server, visitor):
@@ -94,8 +89,5 @@ def test_nothing_runs_over_the_edge(server, visitor, width, kind):
     page.goto(f"{server.url}/orientation?kind={kind}&step=15.0&phases=4")
     expect(page.get_by_text("Peak response")).to_be_visible()
     settled(page)
-    assert page.evaluate(
-        "document.querySelector('[data-testid=stMain]').scrollWidth"
-        " <= document.querySelector('[data-testid=stMain]').clientWidth"
-    )
+    nothing_overflows(page)
     nothing_broke(page)

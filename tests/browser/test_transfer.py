@@ -5,20 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from cnnvis_core.models.embedded import embedded_ids, parent_of
-from tests.browser.visit import IDLE, nothing_broke
+from tests.browser.visit import nothing_broke, nothing_overflows, settled
 
 pytestmark = pytest.mark.skipif(
     not any(parent_of(name) for name in embedded_ids()), reason="no fine-tuned model in assets"
 )
 LONG = 60_000  # ms
-
-
-def settled(page: Page) -> None:
-    page.wait_for_timeout(400)
-    expect(page.locator(IDLE)).to_be_visible(timeout=LONG)
 
 
 def test_a_unit_is_followed_through_the_epochs(server, visitor):
@@ -61,6 +56,5 @@ def test_nothing_runs_over_the_edge(server, visitor, width, view):
     last = "Centred kernel alignment over" if view == "Compare" else "pictures of"
     expect(page.get_by_text(last)).to_be_visible(timeout=LONG)
     settled(page)
-    wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth + 1")
-    assert not wide
+    nothing_overflows(page)
     nothing_broke(page)

@@ -9,16 +9,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from cnnvis_core.attribution import TITLES
-from tests.browser.visit import IDLE, nothing_broke, photo, upload
+from tests.browser.visit import nothing_broke, photo, settled, upload
 
 SHEET = "[data-testid=stMain] .tiles"
 # Every method, on the network and on a shuffled one: time for a visitor to change their mind.
 LONG = urlencode({"methods": list(TITLES.values()), "shuffled": "true"}, doseq=True)
-
-
-def settled(page: Page) -> None:
-    page.wait_for_timeout(300)
-    expect(page.locator(IDLE)).to_be_visible()
 
 
 def choose_tile(page: Page, column: int, row: int, columns: int, rows: int) -> None:

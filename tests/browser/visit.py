@@ -32,6 +32,20 @@ def upload(page: Page, name: str, kind: str, data: bytes, where: str = "stMain")
     inputs.set_input_files({"name": name, "mimeType": kind, "buffer": data})
 
 
+def settled(page: Page) -> None:
+    """Wait for the end of the run."""
+    page.wait_for_timeout(400)
+    expect(page.locator(IDLE)).to_be_visible()
+
+
+def nothing_overflows(page: Page) -> None:
+    """What is drawn is no wider than the window."""
+    assert page.evaluate(
+        "document.querySelector('[data-testid=stMain]').scrollWidth"
+        " <= document.querySelector('[data-testid=stMain]').clientWidth"
+    )
+
+
 def wait_for_map(page: Page) -> None:
     """Wait for the end of the run, then for what it has drawn; stale elements look the same."""
     page.wait_for_timeout(300)
