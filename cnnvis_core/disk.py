@@ -24,7 +24,10 @@ def locked(folder: Path) -> Iterator[None]:
     InputError
         If another run is at work there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {folder.name!r} cannot be made; choose another.") from error
     with (folder / LOCK).open("a+b") as file:
         try:
             _lock(file)

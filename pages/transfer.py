@@ -24,8 +24,8 @@ ensure_router()
 st.title("Transfer")
 st.markdown(
     "What becomes of a network as it learns a new task: each unit before and after, by its "
-    "weights, its responses and what it looks for, beside the noise that a mere change of seed "
-    "makes. Train one here, or compare any two that share their layers."
+    "weights, its responses and what it looks for, beside what chance alone makes of it. Train one "
+    "here, or compare any two that share their layers."
 )
 model = chosen_model()
 view = st.segmented_control(
@@ -53,7 +53,7 @@ try:
         by = choose_order()
     with results:
         st.subheader(f"What changed in {layer.name}?")
-        if before.model.weights == after.model.weights:
+        if before.key == after.key:
             st.info(
                 "Both are the same network, so that nothing has changed. Train it under "
                 f"“{FINETUNE}”, send weights, or choose another one.",
@@ -89,7 +89,8 @@ with right:
     st.subheader("Which layers see alike")
     shown.draw_alignment()
 
-files = {"CSV": lambda: change_csv(measured), "NPZ": lambda: change_npz(pairs or measured)}
+whole = measured if pairs is None else measured.with_pictures(pairs)
+files = {"CSV": lambda: change_csv(whole), "NPZ": lambda: change_npz(whole)}
 if pairs is not None:
     sheet = pair_sheet(pairs.pictures, units, shown.sound)
     files["PNG"] = lambda: png(sheet.picture)
@@ -98,14 +99,15 @@ draw_downloads(f"change-{before.model.card.id}-{after.model.card.id}-{layer.name
 with st.expander("How to read this, and where it misleads", icon=":material/help:"):
     st.markdown(
         "**Responses**: Pearson's correlation r of a unit's answers to the same inputs, at all "
-        "places; its noise is the spread over other draws of the inputs. **Weights**: distance of "
+        "places. **Weights**: distance of "
         "a unit's weights over the mean of their lengths; 0 the same, about 1.4 unrelated, 2 "
         "opposite. **Pictures**: what maximisation draws from the same noise; judge a change only "
         "against that between two seeds. A unit may answer otherwise though its own weights "
         "stayed, because those before it moved. **CKA** compares what whole layers tell apart and "
         "does not mind units that merely changed places.\n\n"
-        "One training is one draw: another seed of it would change other units too. In a notebook "
-        "`cv.compare(..., controls=[...])` reports every change against further trainings.\n\n"
+        "One training is one draw: another seed of it changes other units too. Where there is a "
+        "second one, as for the dogs, a change is real only as far as it exceeds that noise; train "
+        "twice, with two seeds, to have it for your own. Earlier epochs have no such control.\n\n"
         "S. Kornblith, M. Norouzi, H. Lee and G. Hinton, *Similarity of neural network "
         "representations revisited*, ICML 2019. J. Yosinski, J. Clune, Y. Bengio and H. Lipson, "
         "*How transferable are features in deep neural networks?*, NIPS 2014."

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 Graph = Mapping[str, set[str]]
 
-BASE = ("models", "inputs", "jobs", "datasets", "disk")
+BASE = ("models", "inputs", "jobs", "datasets", "disk", "checks")
 # What changes between two networks is told by what another method finds in each.
 BUILDS_ON = {"transfer": ("maximization",)}
 
@@ -131,7 +131,7 @@ def may_import(importer: str, target: str) -> bool:
         return True
     if importer == "jobs":
         return target == "errors"
-    if importer == "disk":
+    if importer in ("disk", "checks"):
         return target == "errors"
     if importer == "inputs":
         return target in ("errors", "jobs", "disk")

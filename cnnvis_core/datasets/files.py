@@ -80,6 +80,16 @@ class FolderDataset(_Files):
         return {p.relative_to(self.path).as_posix(): p.stat().st_size for p in sorted(found)}
 
     @cached_property
+    def empty(self) -> list[str]:
+        """Folders beside those of the classes in which there is nothing that counts."""
+        levels = {name.count("/") for name in self.names}
+        if levels != {1}:
+            return []
+        known = set(self.classes)
+        folders = (path.name for path in self.path.iterdir() if path.is_dir())
+        return sorted(name for name in folders if name not in known and not name.startswith("."))
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of names and contents."""
         with ThreadPoolExecutor(READERS) as pool:

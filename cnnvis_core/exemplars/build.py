@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from cnnvis_core.checks import whole_number
 from cnnvis_core.datasets import Dataset, open_dataset
 from cnnvis_core.disk import locked
 from cnnvis_core.errors import InputError
@@ -98,15 +98,15 @@ def build_exemplars(
     ModelError
         If there is no such layer.
     """
-    k, batch, chunk = (whole_number(name, value) for name, value in
-                       (("k", k), ("batch", batch), ("chunk", chunk)))  # fmt: skip
+    k = whole_number("k", k, 1, MOST_EXEMPLARS)
+    batch, chunk = (
+        whole_number(name, value, 1, 2**20) for name, value in (("batch", batch), ("chunk", chunk))
+    )
     names = tuple(dict.fromkeys([layers] if isinstance(layers, str) else layers))
     if not names:
         raise InputError("Name at least one layer.")
     for name in names:
         model.layer(name)
-    if not 1 <= k <= MOST_EXEMPLARS or batch < 1 or chunk < 1:
-        raise InputError(f"k lies in 1 to {MOST_EXEMPLARS}; batch and chunk are 1 or more.")
     dataset = open_dataset(images, model.modality)
     folder = None if out is None else Path(out)
     if folder is not None and folder.exists() and not folder.is_dir():
@@ -125,20 +125,6 @@ def build_exemplars(
         _refuse_another(folder, identity)
     counter = Counter(model, names, k, batch)
     return Job(_build(counter, dataset, folder, identity, crew or Alone()))
-
-
-def whole_number(name: str, value: object) -> int:
-    """A setting that is counted.
-
-    Raises
-    ------
-    InputError
-        If it is no whole number.
-    """
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise InputError(f"{name} must be a whole number, not {value!r}.") from error
 
 
 def _refuse_another(folder: Path, identity: Identity) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 import torch
 from torch.nn import functional as F
 
+from cnnvis_core.checks import whole_number
 from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.jobs import Job, Step
 from cnnvis_core.maximization import objectives
@@ -93,9 +93,9 @@ def maximize(
     ModelError
         If there is no such layer or unit.
     """
-    steps = _whole("steps", steps, 1, MOST_STEPS)
-    size = _whole("size", size, SMALLEST, LARGEST)
-    seed = _whole("seed", seed, 0, 2**31)
+    steps = whole_number("steps", steps, 1, MOST_STEPS)
+    size = whole_number("size", size, SMALLEST, LARGEST)
+    seed = whole_number("seed", seed, 0, 2**31)
     if objective is None:
         if layer is None:
             raise InputError("Name a layer, or give an objective.")
@@ -119,16 +119,6 @@ def maximize(
     board = Board(objective, shape, steps, settings.frame_every, minimize, least)
     run = Run(model, objective, settings, shape, levels, start, steps, seed, rectified)
     return Job(_draw(run, board))
-
-
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = low - 1
-    if isinstance(value, bool) or not low <= number <= high:
-        raise InputError(f"{name} must be a whole number from {low:,} to {high:,}.")
-    return number
 
 
 def _sound(transforms: Transforms) -> Transforms:

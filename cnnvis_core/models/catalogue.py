@@ -8,7 +8,7 @@ from cnnvis_core.errors import ModelError
 from cnnvis_core.models.blueprint import Blueprint, State
 from cnnvis_core.models.card import ModelCard
 from cnnvis_core.models.download import Patience, ProgressCallback, WeightFile
-from cnnvis_core.models.embedded import embedded_blueprint, embedded_card, embedded_ids
+from cnnvis_core.models.embedded import CONTROL, embedded_blueprint, embedded_card, embedded_ids
 from cnnvis_core.models.zoo import fetch_state, zoo_blueprint, zoo_card, zoo_ids
 
 YAMNET = "yamnet"
@@ -39,8 +39,9 @@ def blueprint(model_id: str, patience: Patience | None = None) -> Blueprint:
         return yamnet_blueprint(patience)
     embedded = embedded_ids()
     name, _, epoch = str(model_id).partition(":")
-    if name in embedded and (not epoch or epoch.isdecimal()):
-        return embedded_blueprint(name, epoch=int(epoch) if epoch else None)
+    if name in embedded and (not epoch or epoch.isdecimal() or epoch == CONTROL):
+        which = int(epoch) if epoch.isdecimal() else epoch or None
+        return embedded_blueprint(name, epoch=which)
     public = zoo_ids()
     if model_id in public:
         return zoo_blueprint(model_id, patience)

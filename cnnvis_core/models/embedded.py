@@ -20,6 +20,7 @@ from cnnvis_core.models.offspring import child_of
 from cnnvis_core.models.preprocessing import ImageFrontend
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "models"
+CONTROL = "control"
 # Only these classes can be named by a card.
 ARCHITECTURES: Mapping[str, str] = {
     "ResNet64": "cnnvis_core.models.resnet64",
@@ -45,6 +46,13 @@ def epochs_of(model_id: str, folder: Path = ASSETS) -> tuple[int, ...]:
     """Epochs of which an embedded model has weights; ``load("ID:EPOCH")`` loads an early one."""
     path = folder / f"{model_id}.json"
     return tuple(read_card(path).get("epochs", ())) if path.is_file() else ()
+
+
+def control_of(model_id: str, folder: Path = ASSETS) -> str | None:
+    """What `load` takes for a child that was made with another seed; None where there is none."""
+    path = folder / f"{model_id}.json"
+    there = path.is_file() and "control" in read_card(path)
+    return f"{model_id}:{CONTROL}" if there else None
 
 
 def parent_of(model_id: str, folder: Path = ASSETS) -> str | None:
@@ -116,7 +124,9 @@ def plain_text(value: object) -> str:
     return str(value)
 
 
-def embedded_blueprint(model_id: str, folder: Path = ASSETS, epoch: int | None = None) -> Blueprint:
+def embedded_blueprint(
+    model_id: str, folder: Path = ASSETS, epoch: int | str | None = None
+) -> Blueprint:
     """Return the blueprint of an embedded model.
 
     Parameters
@@ -125,8 +135,8 @@ def embedded_blueprint(model_id: str, folder: Path = ASSETS, epoch: int | None =
         Its id.
     folder : Path
         Where it lies.
-    epoch : int, optional
-        Of a fine-tuned one; by default the last.
+    epoch : int or "control", optional
+        Of a fine-tuned one; by default the last. The control was made with another seed.
 
     Raises
     ------
@@ -145,7 +155,8 @@ def embedded_blueprint(model_id: str, folder: Path = ASSETS, epoch: int | None =
         return module
 
     epochs, parent = tuple(card.get("epochs", ())), card.get("parent")
-    if epoch is not None and epoch not in epochs:
+    number = card.get("control") if epoch == CONTROL else epoch
+    if epoch is not None and number not in (*epochs, card.get("control")):
         known = f"epochs {', '.join(map(str, epochs))}" if epochs else "no epochs"
         raise ModelError(f"{model_id} has {known}, not {epoch}.")
 
@@ -153,14 +164,17 @@ def embedded_blueprint(model_id: str, folder: Path = ASSETS, epoch: int | None =
         kept = _read_weights(folder, model_id)
         if parent is None:
             return kept
-        return child_of(_read_weights(folder, parent), kept, epoch or max(epochs))
+        return child_of(
+            _read_weights(folder, parent), kept, max(epochs) if number is None else int(number)
+        )
 
     channels, height, width = card["input_shape"]
     described = embedded_card(model_id, folder)
     if epoch is not None and epoch != max(epochs):
         accuracy = plain_text(card.get("accuracy_by_epoch", {}).get(str(epoch), ""))
+        which = "another seed" if epoch == CONTROL else f"epoch {epoch}"
         described = replace(
-            described, id=f"{model_id}:{epoch}", title=f"{described.title}, epoch {epoch}",
+            described, id=f"{model_id}:{epoch}", title=f"{described.title}, {which}",
             accuracy=f"{accuracy} %" if accuracy else "",
         )  # fmt: skip
     return Blueprint(

@@ -192,7 +192,8 @@ def change_csv(found: Change) -> bytes:
 def change_npz(found: Change) -> bytes:
     """All numbers and pictures as NPZ."""
     buffer = io.BytesIO()
-    arrays = {name: np.asarray(found.table[name]) for name in found.table if name != "failed"}
+    arrays = {name: np.asarray(found.table[name]) for name in found.table}
+    arrays["failed"] = arrays["failed"].astype(str)
     pictures = {
         f"{when}_{unit}": getattr(pair, when).numpy()
         for unit, pair in found.pictures.items()

@@ -10,12 +10,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from cnnvis_core.checks import whole_number
 from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.jobs import Job, Step, relay
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.probe import Probe
 from cnnvis_core.transfer.measures import centred_gram, cka
-from cnnvis_core.transfer.responses import Images, batches, drawn
+from cnnvis_core.transfer.responses import LEAST, MOST_INPUTS, Images, batches, drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +47,8 @@ def align(
     model_a: Model,
     model_b: Model,
     images: Images,
-    layers_a: Sequence[str],
-    layers_b: Sequence[str] | None = None,
+    layers_a: str | Sequence[str],
+    layers_b: str | Sequence[str] | None = None,
     *,
     most: int = 256,
     seed: int = 0,
@@ -62,7 +63,7 @@ def align(
         Of one kind of input.
     images : str, Path, Dataset or Tensor (N, C, H, W)
         What is shown to both, at least 8.
-    layers_a, layers_b : sequence of str
+    layers_a, layers_b : str or sequence of str
         Names of layers; by default the same ones of both.
     most : int
         How many of the images are shown.
@@ -81,7 +82,8 @@ def align(
     InputError
         If the images cannot be used.
     """
-    names = tuple(layers_a), tuple(layers_a if layers_b is None else layers_b)
+    most = whole_number("most", most, LEAST, MOST_INPUTS)
+    names = _names(layers_a), _names(layers_a if layers_b is None else layers_b)
     if not all(names):
         raise InputError("Name at least one layer of each network.")
     for model, wanted in zip((model_a, model_b), names, strict=True):
@@ -90,6 +92,10 @@ def align(
     if model_a.modality != model_b.modality or model_a.input_shape != model_b.input_shape:
         raise ModelError("The networks do not take the same inputs; choose two of one kind.")
     return Job(_align((model_a, model_b), names, images, most, seed))
+
+
+def _names(layers: str | Sequence[str]) -> tuple[str, ...]:
+    return (layers,) if isinstance(layers, str) else tuple(layers)
 
 
 def _align(
@@ -106,7 +112,7 @@ def _align(
         for model, wanted in zip(models, names, strict=True)
     ]
     grams: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []
-    parts = batches(x)
+    parts = [part for part in batches(x) if len(part) == len(batches(x)[0])]
     with torch.inference_mode():
         for number, part in enumerate(parts, 1):
             for probe, wanted, kept in zip(probes, names, grams, strict=True):

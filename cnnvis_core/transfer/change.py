@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
@@ -30,11 +30,14 @@ class Pair:
         In [0, 1].
     failed : str
         Which of them is blank: "", "before", "after" or "both".
+    redrawn : bool
+        Whether either came out blank at first and was drawn again from another start.
     """
 
     before: torch.Tensor
     after: torch.Tensor
     failed: str
+    redrawn: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +51,14 @@ class Change:
     table : DataFrame
         A unit a row, most changed first: ``unit``, ``weight_change``, ``correlation`` and
         ``response_change`` (1 minus it), ``cosine`` and ``picture_change`` (1 minus it),
-        ``gram_distance``, each with a column of its noise, such as ``response_noise``, and
-        ``failed``. NaN where a measure was not taken.
+        ``gram_distance``, each with a column of its noise, such as ``response_noise``,
+        ``failed`` and ``redrawn`` (see `Pair`). NaN where a measure was not taken, or a picture is
+        blank.
     cka, cka_noise : float
-        Centred kernel alignment of the whole layer; NaN without inputs.
+        Centred kernel alignment of the whole layer, and its spread over other draws of the inputs;
+        NaN without inputs, the spread also for fewer than 24.
+    cka_control : float
+        Mean alignment of the layer after with that of the controls; NaN without them.
     inputs : int
         How many inputs were shown.
     pictures : dict
@@ -64,6 +71,7 @@ class Change:
     table: pd.DataFrame
     cka: float
     cka_noise: float
+    cka_control: float
     inputs: int
     pictures: Mapping[int, Pair]
     controls: int
@@ -77,6 +85,14 @@ class Change:
     def nbytes(self) -> int:
         """Bytes that the pictures take."""
         return sum(pair.before.nbytes + pair.after.nbytes for pair in self.pictures.values())
+
+    def with_pictures(self, drawn: Change) -> Change:
+        """The same with the pictures of another comparison of these networks."""
+        mine = self.table.set_index("unit")
+        columns = [name for name in drawn.table if name.startswith(("cosine", "picture", "gram"))]
+        other = drawn.table.set_index("unit")[[*columns, "failed", "redrawn"]]
+        mine[other.columns] = other.loc[mine.index]
+        return replace(self, table=mine.reset_index(), pictures=drawn.pictures)
 
     def ranked(self, by: By) -> pd.DataFrame:
         """The table, most changed first by one measure; units without it come last.

@@ -81,10 +81,7 @@ class Checkpoint:
             If the file is gone or damaged.
         """
         module, data = trainable(self.base, self.classes, 0, False), self.read()
-        try:
-            module.load_state_dict(safetensors.torch.load(data))
-        except (safetensors.SafetensorError, RuntimeError) as error:
-            raise InputError(f"The weights of epoch {self.epoch} are damaged.") from error
+        load_weights(module, data, self.epoch)
         place = self.base.device if device is None else choose_device(device)
         title = f"{self.base.card.title}, epoch {self.epoch}"
         name = f"{self.base.card.id}-{hashlib.sha256(data).hexdigest()[:12]}"
@@ -110,6 +107,8 @@ class Finetuned:
         Mean loss of each batch so far of the running epoch.
     broken : dict
         File -> why it was left out.
+    state : bytes or None
+        What the optimiser knows, of a training in memory.
     """
 
     checkpoints: tuple[Checkpoint, ...]
@@ -117,10 +116,11 @@ class Finetuned:
     classes: tuple[str, ...]
     losses: tuple[float, ...]
     broken: dict[str, str]
+    state: bytes | None = None
 
     @property
     def best(self) -> Checkpoint:
-        """The checkpoint that names most of the held-back items rightly, of equal ones the first.
+        """The checkpoint that names most held-back items rightly, of equal ones the surest.
 
         Raises
         ------
@@ -129,12 +129,14 @@ class Finetuned:
         """
         if not self.checkpoints:
             raise InputError("No epoch is finished yet; let the training go on.")
-        return max(self.checkpoints, key=lambda checkpoint: checkpoint.accuracy)
+        losses = self.log["test_loss"].tolist()
+        return max(self.checkpoints, key=lambda point: (point.accuracy, -losses[point.epoch - 1]))
 
     @property
     def nbytes(self) -> int:
         """Bytes that the weights take in memory."""
-        return sum(len(checkpoint.data or b"") for checkpoint in self.checkpoints)
+        own = sum(len(checkpoint.data or b"") for checkpoint in self.checkpoints)
+        return own + len(self.state or b"")
 
 
 def identity(base: Model, data: str, settings: Finetuning) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def identity(base: Model, data: str, settings: Finetuning) -> dict[str, Any]:
     return {
         "version": VERSION,
         "model": base.card.id,
-        "weights": base.weights,
+        "weights": base.fingerprint,
         "data": data,
         "settings": settings.as_json(),
     }
@@ -162,21 +164,57 @@ def checkpoint_path(folder: Path, epoch: int) -> Path:
     return folder / f"epoch-{epoch:03d}.safetensors"
 
 
-def save_state(folder: Path, optimizer: torch.optim.Optimizer, epoch: int) -> None:
-    """Keep what the optimiser knows after an epoch."""
-    buffer = io.BytesIO()
-    torch.save({"epoch": epoch, "optimizer": optimizer.state_dict()}, buffer)
-    write(folder / STATE, buffer.getvalue())
+def load_weights(module: nn.Module, data: bytes, epoch: int) -> None:
+    """Put the weights of an epoch into a network.
 
-
-def read_state(folder: Path) -> dict[str, Any] | None:
-    """What the optimiser knew after the last epoch; None where nothing is kept."""
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
     try:
-        content = (folder / STATE).read_bytes()
+        module.load_state_dict(safetensors.torch.load(data))
+    except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"The weights of epoch {epoch} are damaged; put the file back, or train anew elsewhere."
+        ) from error
+
+
+def packed_state(optimizer: torch.optim.Optimizer, epoch: int, broken: dict[str, str]) -> bytes:
+    """What the optimiser knows after an epoch, and the files that were left out."""
+    buffer = io.BytesIO()
+    state = {"epoch": epoch, "optimizer": optimizer.state_dict(), "broken": broken}
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes) -> dict[str, Any]:
+    """The inverse of `packed_state`.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    try:
         found: dict[str, Any] = torch.load(io.BytesIO(content), "cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError):
-        return None
+        _ = found["epoch"], found["optimizer"], found["broken"]
+    except Exception as error:  # a damaged pickle may raise anything
+        raise InputError(
+            "The state of the training is damaged; put it back, or train anew elsewhere."
+        ) from error
     return found
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What a training in a folder knew after its last epoch.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    return unpacked((folder / STATE).read_bytes())
 
 
 def write_log(folder: Path, log: pd.DataFrame) -> None:
@@ -184,16 +222,23 @@ def write_log(folder: Path, log: pd.DataFrame) -> None:
     write(folder / LOG, log.to_csv(index=False).encode())
 
 
-def read_log(folder: Path, epochs: int) -> pd.DataFrame | None:
-    """The figures of the first epochs; None where they are not kept."""
+def read_log(folder: Path) -> pd.DataFrame:
+    """The figures of all epochs.
+
+    Raises
+    ------
+    InputError
+        If they are damaged.
+    """
     try:
         log = pd.read_csv(folder / LOG)
     except (OSError, ValueError):
-        return None
-    fits = tuple(log.columns) == COLUMNS and log["epoch"].tolist()[:epochs] == list(
-        range(1, epochs + 1)
-    )
-    return log.head(epochs) if fits else None
+        log = pd.DataFrame()
+    if tuple(log.columns) != COLUMNS or log["epoch"].tolist() != list(range(1, len(log) + 1)):
+        raise InputError(
+            f"The log in {folder.name!r} is damaged; put it back, or train anew elsewhere."
+        )
+    return log
 
 
 def claim(folder: Path, made_of: dict[str, Any]) -> None:

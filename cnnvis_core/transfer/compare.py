@@ -10,16 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cnnvis_core.checks import whole_number
 from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.jobs import Job, Step, relay
 from cnnvis_core.models.model import Layer, Model
 from cnnvis_core.transfer.change import Change
 from cnnvis_core.transfer.measures import relative_change
 from cnnvis_core.transfer.pictures import Drawing, Drawn, drawn
-from cnnvis_core.transfer.responses import Images, Listener, Responses, batches, check_alike
+from cnnvis_core.transfer.responses import (
+    LEAST,
+    MOST_INPUTS,
+    Images,
+    Listener,
+    Responses,
+    batches,
+    check_alike,
+)
 from cnnvis_core.transfer.responses import drawn as drawn_inputs
-
-MOST_INPUTS = 4096
 
 
 def compare(
@@ -38,11 +45,12 @@ def compare(
 ) -> Job[Change, None]:
     """How the units of a layer changed from one network to another.
 
-    Each measure stands beside its noise: what it reads where nothing has changed but a seed.
-    Without ``controls`` that is the noise of the measurement: none for weights; for correlations
-    the spread over other draws of the inputs (bootstrap); for pictures those that the first network
-    draws from other seeds. With ``controls``, networks that were made as ``model_b`` was but with
-    other seeds, it is how far these lie from ``model_b``.
+    Each measure stands beside its noise. With ``controls``, networks that were made as ``model_b``
+    was but with other seeds, that is what the measure reads between these and ``model_b``: what
+    another run of the same training would have made of the unit. Without them it is the noise of
+    the measurement alone: none for weights; for correlations, of which a copy reads exactly 1, the
+    standard error over other draws of the inputs (bootstrap); for pictures what the measure reads
+    between those that the first network draws from other seeds.
 
     Parameters
     ----------
@@ -81,11 +89,9 @@ def compare(
     """
     for other in (model_b, *controls):
         check_alike(model_a, other, layer)
-    if not 8 <= most <= MOST_INPUTS or not 0 <= seeds <= 16 or seed < 0:
-        raise InputError(
-            f"8 to {MOST_INPUTS:,} images are shown, 0 to 16 further seeds drawn; the seed is 0 or "
-            "more."
-        )
+    most = whole_number("most", most, LEAST, MOST_INPUTS)
+    seed = whole_number("seed", seed, 0, 2**31 - 1)
+    seeds = whole_number("seeds", seeds, 0, 16)
     units = _units(model_a.layer(layer), maximize)
     how = Drawing(steps, size, seed, seeds)
     return Job(_compare(model_a, model_b, layer, images, units, controls, most, how))
@@ -94,7 +100,10 @@ def compare(
 def _units(layer: Layer, maximize: bool | Sequence[int]) -> tuple[int, ...]:
     if isinstance(maximize, bool):
         return tuple(range(layer.channels)) if maximize else ()
-    chosen = tuple(dict.fromkeys(int(unit) for unit in maximize))
+    try:
+        chosen = tuple(dict.fromkeys(int(unit) for unit in maximize))
+    except (TypeError, ValueError) as error:
+        raise InputError("maximize is True, False or a list of units.") from error
     if chosen and not 0 <= min(chosen) <= max(chosen) < layer.channels:
         raise ModelError(f"{layer.name} has units 0 to {layer.channels - 1}.")
     return chosen
@@ -135,11 +144,11 @@ def _compare(
     table = _table(count, _weights(a, b, layer), _weight_noise(b, controls, layer))
     table = _with_responses(table, heard, heard_controls, how.seed)
     table = _with_pictures(table, units, shown)
-    alignment, noise = np.nan, np.nan
+    alignment, spread, control = np.nan, np.nan, np.nan
     if heard is not None:
-        alignment, noise = heard.cka(), heard.cka_noise(how.seed)
+        alignment, spread = heard.cka(), heard.cka_noise(how.seed)
         if heard_controls:
-            noise = 1 - float(np.mean([other.cka() for other in heard_controls]))
+            control = float(np.mean([other.cka() for other in heard_controls]))
     key = next(
         (name for name in ("response_change", "weight_change", "picture_change")
          if table[name].notna().any()), "unit",
@@ -148,7 +157,7 @@ def _compare(
         key, ascending=key == "unit", kind="stable", na_position="last", ignore_index=True
     )
     pairs = {} if shown is None else shown.pairs
-    return Change(layer, ranked, alignment, noise, inputs, pairs, len(controls))
+    return Change(layer, ranked, alignment, spread, control, inputs, pairs, len(controls))
 
 
 def weights_of(model: Model, layer: str) -> torch.Tensor | None:
@@ -157,13 +166,19 @@ def weights_of(model: Model, layer: str) -> torch.Tensor | None:
     Kernels and biases, and of a normalisation its scale, shift and statistics.
     """
     module, units = model.module.get_submodule(layer), model.layer(layer).channels
-    if isinstance(module, nn.ConvTranspose2d):
-        kernels = module.weight.transpose(0, 1).reshape(units, -1)
-        rest = [] if module.bias is None else [module.bias[:, None]]
-        return torch.cat([kernels, *rest], 1).cpu()
-    values = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    own = [v.reshape(units, -1).float().cpu() for v in values if v.ndim and len(v) == units]
-    return torch.cat(own, 1) if own else None
+    own = {
+        **dict(module.named_parameters(recurse=False)),
+        **dict(module.named_buffers(recurse=False)),
+    }
+    # Of parametrised layers, such as weight norm, what the parameters come to.
+    own |= {name: getattr(module, name) for name in getattr(module, "parametrizations", ())}
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        weight, groups = own["weight"], module.groups
+        split = weight.reshape(groups, -1, weight.shape[1], *weight.shape[2:])
+        own["weight"] = split.transpose(1, 2).reshape(units, -1)
+    parts = [v.detach().reshape(units, -1).float().cpu() for v in own.values()
+             if v.ndim and len(v) == units]  # fmt: skip
+    return torch.cat(parts, 1) if parts else None
 
 
 def _weights(a: Model, b: Model, layer: str) -> NDArray[np.float64]:
@@ -206,15 +221,21 @@ def _with_pictures(
             whole[list(units)] = values
         return whole
 
-    cosine = placed(None if shown is None else shown.cosine)
     failed = np.full(len(table), "", dtype=object)
+    redrawn = np.zeros(len(table), np.bool_)
     for unit, pair in (shown.pairs if shown is not None else {}).items():
-        failed[unit] = pair.failed
+        failed[unit], redrawn[unit] = pair.failed, pair.redrawn
+    # Of a picture that shows nothing nothing is told.
+    cosine = placed(None if shown is None else shown.cosine)
+    cosine[failed != ""] = np.nan
+    gram = placed(None if shown is None else shown.gram)
+    gram[failed != ""] = np.nan
     return table.assign(
         cosine=cosine,
         picture_change=1 - cosine,
         picture_noise=1 - placed(None if shown is None else shown.cosine_noise),
-        gram_distance=placed(None if shown is None else shown.gram),
+        gram_distance=gram,
         gram_noise=placed(None if shown is None else shown.gram_noise),
         failed=failed,
+        redrawn=redrawn,
     )

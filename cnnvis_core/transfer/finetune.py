@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ def finetune(
     dataset: str | Path | Dataset,
     out: str | Path | None = None,
     settings: Finetuning | None = None,
+    begun: Finetuned | None = None,
     **changes: Any,
 ) -> Job[Finetuned, Finetuned]:
     """Train a copy of a network further on labelled pictures or clips.
@@ -40,6 +41,9 @@ def finetune(
         Folder for the weights, the log and the state; by default all is kept in memory.
     settings : Finetuning, optional
         How.
+    begun : Finetuned, optional
+        What a cancelled training in memory had come to, of the same model, data and settings; it is
+        gone on with.
     **changes
         Fields of `Finetuning` to be set otherwise, such as ``epochs=3``.
 
@@ -56,13 +60,13 @@ def finetune(
     ModelError
         If the network cannot be given other classes, or has no such stages.
     """
-    try:
-        settings = replace(settings or Finetuning(), **changes)
-    except TypeError as error:
-        raise InputError(f"There is no such setting: {error}.") from error
+    unknown = changes.keys() - {field.name for field in fields(Finetuning)}
+    if unknown:
+        raise InputError(f"There is no setting named {min(unknown)!r}; see Finetuning.")
+    settings = replace(settings or Finetuning(), **changes)
     found = open_dataset(dataset, model.modality)
     parts = split(found, settings.validation, settings.seed)
     folder = None if out is None else Path(out)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise InputError(f"{folder.name!r} is a file; choose a folder.")
-    return Job(Training(model, found, parts, settings, folder).run())
+    return Job(Training(model, found, parts, settings, folder, begun).run())

@@ -8,36 +8,45 @@ from dataclasses import replace
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from cnnvis_core.errors import ModelError
 from cnnvis_core.models.geometry import describe_layers
+from cnnvis_core.models.loading import find_answer
 from cnnvis_core.models.model import Model
 
 HEAD, ALL = "head", "all"
+LONG_ROW = 4  # parts
 
 
 def stages_of(model: Model) -> tuple[str, ...]:
     """Names of the parts that learn or stay together, from the input to the answer.
 
-    The children of the network that hold weights; a row of such parts counts one by one.
+    The children of the network that hold weights and are run; a long row of such parts, or one of
+    blocks, counts one by one.
     """
-    return tuple(_stages(model.module, ""))
+    run = [layer.name for layer in model.layers]
+    return tuple(
+        stage
+        for stage in _stages(model.module, "")
+        if any(name == stage or name.startswith(f"{stage}.") for name in run)
+    )
 
 
 def _stages(module: nn.Module, prefix: str) -> Iterator[str]:
-    parts = [
-        (name, child)
-        for name, child in module.named_children()
-        if next(child.parameters(), None) is not None
-    ]
+    parts = [(name, child) for name, child in module.named_children() if _has_weights(child)]
     for name, child in parts:
-        row = isinstance(child, nn.Sequential) and len(list(child.children())) > 1
-        inner = [part for part in child.children() if any(True for _ in part.parameters())]
-        blocks = row and all(any(True for _ in part.children()) for part in inner)
-        if len(parts) == 1 or blocks:
+        inner = [part for part in child.children() if _has_weights(part)]
+        blocks = len(inner) > 1 and all(any(True for _ in part.children()) for part in inner)
+        row = isinstance(child, nn.Sequential) and (blocks or len(inner) >= LONG_ROW)
+        if (len(parts) == 1 and inner) or row:
             yield from _stages(child, f"{prefix}{name}.")
         else:
             yield prefix + name
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
 
 
 def head_of(model: Model) -> str:
@@ -74,6 +83,11 @@ def trainable(model: Model, classes: Sequence[str], seed: int, scratch: bool) ->
         Of the new weights.
     scratch : bool
         Whether all weights are made new.
+
+    Raises
+    ------
+    ModelError
+        If it does not answer with so many classes then.
     """
     name = head_of(model)
     module = copy.deepcopy(model.module).eval()
@@ -89,7 +103,27 @@ def trainable(model: Model, classes: Sequence[str], seed: int, scratch: bool) ->
                 renew = getattr(part, "reset_parameters", None)
                 if callable(renew):
                     renew()
-    return module.requires_grad_(False)
+    module.requires_grad_(False)
+    x = torch.zeros(2, *model.input_shape, device=model.device)
+    try:
+        with torch.no_grad():
+            answer = logits_of(module, x)
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        answer = x
+    if answer.shape != (2, len(classes)):
+        raise ModelError(
+            f"{model.card.title} cannot be given {len(classes)} classes by its layer {name}; give "
+            "it a plain linear layer or convolution at its end."
+        )
+    return module
+
+
+def logits_of(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Answers (N, classes) of a network that may return further ones while it learns."""
+    answer = find_answer(module(x), len(x))
+    if answer is None:
+        raise ModelError("The network returned no tensor of shape (N, classes).")
+    return answer
 
 
 def _head(layer: nn.Module, classes: int) -> nn.Module:
@@ -97,7 +131,7 @@ def _head(layer: nn.Module, classes: int) -> nn.Module:
         kernel = (layer.kernel_size[0], layer.kernel_size[1])
         return nn.Conv2d(
             layer.in_channels, classes, kernel, layer.stride, layer.padding, layer.dilation,  # type: ignore[arg-type]
-            bias=layer.bias is not None,
+            bias=layer.bias is not None, padding_mode=layer.padding_mode,
         )  # fmt: skip
     if isinstance(layer, nn.Linear):
         return nn.Linear(layer.in_features, classes, layer.bias is not None)
@@ -108,13 +142,13 @@ def _keep_known(
     old: nn.Module, new: nn.Module, before: Sequence[str], after: Sequence[str]
 ) -> None:
     """Copy what the last layer knows of classes that are there before and after."""
+    theirs, mine = dict(old.named_parameters()), dict(new.named_parameters())
     known = [(after.index(name), before.index(name)) for name in after if name in before]
     with torch.no_grad():
-        for (_, mine), (_, theirs) in zip(
-            new.named_parameters(), old.named_parameters(), strict=True
-        ):
-            for here, there in known:
-                mine[here] = theirs[there]
+        for name in mine.keys() & theirs.keys():
+            if mine[name].shape[1:] == theirs[name].shape[1:]:
+                for here, there in known:
+                    mine[name][here] = theirs[name][there]
 
 
 def _put(module: nn.Module, name: str, layer: nn.Module) -> None:
@@ -152,12 +186,19 @@ def learning(
     return chosen if there or not new else (*chosen, head)
 
 
-def set_learning(module: nn.Module, stages: Sequence[str]) -> list[nn.Parameter]:
-    """Let some stages learn and everything else stay; returns the weights that learn."""
-    module.eval()
-    module.requires_grad_(False)
-    for name in stages:
-        module.get_submodule(name).train().requires_grad_(True)
+def set_learning(module: nn.Module, stages: Sequence[str], whole: bool) -> list[nn.Parameter]:
+    """Let some stages, or the whole network, learn; returns the weights that do.
+
+    Everything else stays, but for dropout behind the first stage that learns.
+    """
+    module.train(whole).requires_grad_(whole)
+    begun = False
+    for name, part in module.named_modules():
+        if name in stages:
+            part.train().requires_grad_(True)
+            begun = True
+        elif begun and isinstance(part, _DropoutNd):
+            part.train()
     return [weight for weight in module.parameters() if weight.requires_grad]
 
 
@@ -177,5 +218,5 @@ def as_model(
         module=module.eval().requires_grad_(False),
         classes=tuple(classes),
         layers=base.layers if kept else describe_layers(module, tuple(base.input_shape)),
-        exclusive=base.exclusive if kept else True,
+        exclusive=True,  # as it was trained
     )

@@ -97,6 +97,7 @@ def drawn(
             before.images[number],
             after.images[number],
             blank.get((bool(before.blank[number]), bool(after.blank[number])), "both"),
+            bool(before.notes[number] or after.notes[number]),
         )
         for number, unit in enumerate(units)
     }

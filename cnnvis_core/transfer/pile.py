@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -15,6 +16,7 @@ from cnnvis_core.models.model import Model
 
 MEMORY = 2**30  # bytes of decoded inputs
 MOST_WINDOWS = 16  # of a long sound
+LOOKED = 16  # sounds by which their length is judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,17 +79,29 @@ class Pile:
         """All items at once, once they were looked at; None where memory does not hold them."""
         return self._kept
 
+    @cached_property
+    def count(self) -> int:
+        """Blocks that the items are cut into; some are decoded to see how long sounds are."""
+        each = 4 * math.prod(self.model.input_shape)
+        some = [
+            self.indices[n] for n in range(0, len(self.indices), 1 + len(self.indices) // LOOKED)
+        ]
+        windows = 1.0
+        if self.model.modality == "audio":
+            found = [parts for _, parts in decoded(self.model, self.dataset, some)]
+            counts = [min(len(x), MOST_WINDOWS) for x in found if not isinstance(x, InputError)]
+            windows = sum(counts) / len(counts) if counts else 1.0
+        return max(1, math.ceil(len(self.indices) * each * windows / self.memory))
+
     def blocks(self) -> Iterator[Block | int]:
         """All items once, in blocks; in between, how many items were decoded just now."""
         if self._kept is not None:
             yield self._kept
             return
-        each = 4 * math.prod(self.model.input_shape)
-        count = max(1, math.ceil(len(self.indices) * each / self.memory))
         generator = torch.Generator().manual_seed(self.seed)
         mixed = torch.randperm(len(self.indices), generator=generator)
-        for number in range(count):
-            wanted = sorted(self.indices[place] for place in mixed[number::count].tolist())
+        for number in range(self.count):
+            wanted = sorted(self.indices[place] for place in mixed[number :: self.count].tolist())
             inputs: list[torch.Tensor] = []
             labels: list[int] = []
             for index, found in decoded(self.model, self.dataset, wanted):
@@ -98,7 +112,13 @@ class Pile:
                     labels.append(self.dataset.labels[index])
                 yield 1
             block = Block(inputs, torch.tensor(labels, dtype=torch.long))
-            if count == 1:
+            if self.count == 1:
                 self._kept = block
-            if inputs or count == 1:
+            if inputs:
                 yield block
+
+    def lost(self) -> dict[int, str]:
+        """Classes none of whose items can be used, and why not; to be asked after one round."""
+        labels = self.dataset.labels
+        left = {labels[index] for index in self.indices if index not in self.broken}
+        return {labels[i]: why for i, why in self.broken.items() if labels[i] not in left}

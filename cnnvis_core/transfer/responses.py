@@ -18,7 +18,8 @@ from cnnvis_core.models.probe import Probe
 from cnnvis_core.transfer.measures import centred_gram, cka
 
 BATCH = 32
-LEAST = 8  # inputs
+SMALLEST, FEW = 6, 4  # inputs of a batch, and batches from which a spread is told
+LEAST, MOST_INPUTS = 8, 4096  # inputs
 ROUNDS = 32  # of the bootstrap
 SPAN = 1e-9  # of a unit's mean square, below which it counts as silent
 
@@ -66,9 +67,11 @@ class Responses:
         return float(cka(self.grams_a, self.grams_b))
 
     def cka_noise(self, seed: int) -> float:
-        """Standard deviation of it over other draws of the batches."""
+        """Standard deviation of it over other draws of the batches; NaN for fewer than four."""
         rng = np.random.default_rng(seed)
         count = len(self.grams_a)
+        if count < FEW:
+            return float("nan")
         drawn = [torch.from_numpy(rng.integers(count, size=count)) for _ in range(ROUNDS)]
         return float(np.std([float(cka(self.grams_a[d], self.grams_b[d])) for d in drawn]))
 
@@ -97,6 +100,8 @@ def drawn(model: Model, images: Images, most: int, seed: int) -> Generator[int, 
             raise InputError(
                 f"The inputs are (N, {model.input_shape[0]}, H, W), not {tuple(images.shape)}."
             )
+        if not bool(images.isfinite().all()):
+            raise InputError("The inputs hold values that are no finite numbers.")
         found = list(images[:most].float().cpu().split(1))
     else:
         dataset = open_dataset(images, model.modality)
@@ -113,10 +118,11 @@ def drawn(model: Model, images: Images, most: int, seed: int) -> Generator[int, 
 
 
 def batches(x: torch.Tensor) -> list[torch.Tensor]:
-    """Inputs (N, C, H, W) in batches of one size; what is too few for one more is left out."""
-    if len(x) < BATCH:
-        return [x]
-    return [batch for batch in x.split(BATCH) if len(batch) == BATCH]
+    """Inputs (N, C, H, W) in batches of one size, four or more where there are enough of them.
+
+    What is too few for a further batch comes last, as a smaller one.
+    """
+    return list(x.split(min(BATCH, max(SMALLEST, len(x) // FEW))))
 
 
 def check_alike(a: Model, b: Model, layer: str) -> None:
@@ -164,7 +170,8 @@ class Listener:
             parts = [one, other, one * one, other * other, one * other]
             self._sums.append(torch.stack([places, *(p.sum(2) for p in parts)], 1).numpy())
             for grams, maps in zip(self._grams, (a, b), strict=True):
-                grams.append(centred_gram(maps).cpu())
+                if not grams or len(maps) == len(grams[0]):
+                    grams.append(centred_gram(maps).cpu())
 
     def heard(self) -> Responses:
         """All that was heard."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from cnnvis_core.checks import whole_number
 from cnnvis_core.errors import InputError
 
 Schedule = Literal["cosine", "constant", "steps"]
@@ -66,10 +67,12 @@ class Finetuning:
         """Refuse what cannot be done."""
         if isinstance(self.train, Sequence) and not isinstance(self.train, str):
             object.__setattr__(self, "train", tuple(self.train))
-        if not 1 <= self.epochs <= MOST_EPOCHS or not 2 <= self.batch <= MOST_BATCH:
-            raise InputError(
-                f"There are 1 to {MOST_EPOCHS:,} epochs, and 2 to {MOST_BATCH:,} items in a batch."
-            )
+        whole_number("epochs", self.epochs, 1, MOST_EPOCHS)
+        whole_number("batch", self.batch, 2, MOST_BATCH)
+        whole_number("seed", self.seed, 0, 2**31 - 1)
+        numbers = (self.learning_rate, self.weight_decay, self.validation)
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise InputError("Rate, decay and the share for validation are numbers.")
         if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 10):
             raise InputError("The learning rate lies above 0 and up to 10.")
         if not (math.isfinite(self.weight_decay) and 0 <= self.weight_decay <= 10):
@@ -80,8 +83,6 @@ class Finetuning:
             raise InputError(f"The schedule is one of {', '.join(get_args(Schedule))}.")
         if self.augmentation not in get_args(Augmentation):
             raise InputError(f"The augmentation is one of {', '.join(get_args(Augmentation))}.")
-        if not 0 <= self.seed < 2**31:
-            raise InputError("The seed is a whole number from 0 to 2,147,483,647.")
 
     def rate_at(self, share: float) -> float:
         """Learning rate after a share of the training, 0 to 1."""

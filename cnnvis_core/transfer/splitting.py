@@ -37,10 +37,12 @@ def split(dataset: Dataset, share: float, seed: int) -> Split:
     classes = list(dataset.classes)
     if len(classes) < 2:
         raise InputError(
-            "There is "
-            + (f"only the class {classes[0]!r}" if classes else "no class")
-            + "; a network learns to tell two or more apart. Put the files of each class into a "
-            "folder of its own, or give a column of labels."
+            "There are no two classes; a network learns to tell some apart. Put the files of each "
+            "class into a folder of its own, or give a column of labels."
+        )
+    for name in getattr(dataset, "empty", ()):
+        raise InputError(
+            f"The folder {name!r} of a class holds no file that counts; fill it or take it away."
         )
     labels = np.asarray(dataset.labels)
     rng = np.random.default_rng(seed)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -24,13 +23,12 @@ from cnnvis_core.models.model import Model
 from cnnvis_core.transfer import checkpoints as kept
 from cnnvis_core.transfer.augmentation import augmented
 from cnnvis_core.transfer.checkpoints import COLUMNS, Checkpoint, Finetuned
-from cnnvis_core.transfer.network import learning, set_learning, trainable
-from cnnvis_core.transfer.pile import Block, Pile
+from cnnvis_core.transfer.network import ALL, learning, logits_of, set_learning, trainable
+from cnnvis_core.transfer.pile import MEMORY, Block, Pile
 from cnnvis_core.transfer.settings import Finetuning
 from cnnvis_core.transfer.splitting import Split
 
 TRAINING, TESTING = 3, 1  # how long an item takes, in passes; decoding it counts as one
-NOTHING = "None of the files can be read; choose others."
 CLIP = 5.0  # largest norm of a gradient
 
 Steps = Generator[Step[Finetuned], None, Finetuned]
@@ -52,6 +50,8 @@ class Training:
         How.
     folder : Path or None
         Where it is kept; None for memory.
+    begun : Finetuned or None
+        An earlier part of the same training in memory, which is gone on with.
     """
 
     base: Model
@@ -59,20 +59,35 @@ class Training:
     parts: Split
     settings: Finetuning
     folder: Path | None
+    begun: Finetuned | None = None
     done: int = 0
     losses: list[float] = field(default_factory=list)
     rows: list[tuple[float, ...]] = field(default_factory=list)
     saved: list[Checkpoint] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    state: bytes | None = None
 
     def __post_init__(self) -> None:
         """Look at what learns before anything is computed."""
         self.classes = tuple(self.dataset.classes)
         self.stages = learning(self.base, self.settings.train, self.classes)
-        self.train = Pile(self.base, self.dataset, self.parts.train, self.settings.seed)
-        self.test = Pile(self.base, self.dataset, self.parts.test, self.settings.seed)
-        items = len(self.parts.train), len(self.parts.test)
-        each = TRAINING * items[0] + TESTING * items[1]
-        self.total = sum(items) + self.settings.epochs * each
+        seed = self.settings.seed
+        room = 3 * MEMORY // 4, MEMORY // 4
+        self.train = Pile(self.base, self.dataset, self.parts.train, seed, room[0])
+        self.test = Pile(self.base, self.dataset, self.parts.test, seed, room[1])
+        self.log = self._table()
+
+    @cached_property
+    def each(self) -> int:
+        """Work of one epoch; what memory does not hold is decoded in every one."""
+        again = sum(len(p.indices) for p in (self.train, self.test) if p.count > 1)
+        return TRAINING * len(self.parts.train) + TESTING * len(self.parts.test) + again
+
+    @cached_property
+    def total(self) -> int:
+        """All work."""
+        once = sum(len(p.indices) for p in (self.train, self.test) if p.count == 1)
+        return once + self.settings.epochs * self.each
 
     def run(self) -> Steps:
         """Train; yields after every batch what there is by then."""
@@ -81,11 +96,12 @@ class Training:
             if self.folder is not None:
                 kept.claim(self.folder, made_of)
             module = trainable(self.base, self.classes, self.settings.seed, self.settings.scratch)
-            weights = set_learning(module, self.stages)
+            weights = self._set_learning(module)
             optimizer = torch.optim.AdamW(
                 weights, self.settings.learning_rate, weight_decay=self.settings.weight_decay
             )
             self._resume(module, optimizer)
+            yield self._step()
             for epoch in range(len(self.saved) + 1, self.settings.epochs + 1):
                 yield from self._epoch(module, optimizer, weights, epoch, made_of)
             module.eval()
@@ -97,30 +113,43 @@ class Training:
         names = self.dataset.names
         return Finetuned(
             tuple(self.saved),
-            pd.DataFrame(self.rows, columns=list(COLUMNS)).astype({"epoch": int}),
+            self.log,
             self.classes,
             tuple(self.losses),
-            {names[index]: why for index, why in sorted(broken.items())},
+            {**self.left_out, **{names[index]: why for index, why in sorted(broken.items())}},
+            self.state,
         )
+
+    def _table(self) -> pd.DataFrame:
+        return pd.DataFrame(self.rows, columns=list(COLUMNS)).astype({"epoch": int})
+
+    def _set_learning(self, module: nn.Module) -> list[nn.Parameter]:
+        return set_learning(module, self.stages, self.settings.train == ALL)
 
     def _resume(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Go on from the last epoch that is kept whole."""
-        state = None if self.folder is None else kept.read_state(self.folder)
-        if state is None or self.folder is None:
+        if self.begun is not None and self.begun.checkpoints:
+            self.saved, self.state = list(self.begun.checkpoints), self.begun.state
+            log, data = self.begun.log, self.saved[-1].read()
+            state = kept.unpacked(self.state or b"")
+        elif self.folder is not None and (self.folder / kept.STATE).exists():
+            state, log = kept.read_state(self.folder), kept.read_log(self.folder)
+            paths = [kept.checkpoint_path(self.folder, n + 1) for n in range(state["epoch"])]
+            accuracies = log["test_accuracy"].tolist()
+            self.saved = [
+                Checkpoint(self.base, self.classes, number, accuracy, None, path)
+                for number, (path, accuracy) in enumerate(zip(paths, accuracies, strict=False), 1)
+            ]
+            data = self.saved[-1].read()
+            log = log.head(state["epoch"])
+        else:
             return
-        log = kept.read_log(self.folder, state["epoch"])
-        paths = [kept.checkpoint_path(self.folder, n + 1) for n in range(state["epoch"])]
-        if log is None or not all(path.is_file() for path in paths):
-            return
+        kept.load_weights(module, data, self.saved[-1].epoch)
         optimizer.load_state_dict(state["optimizer"])
-        module.load_state_dict(safetensors.torch.load_file(paths[-1]))
+        self.left_out = state["broken"]
         self.rows = [tuple(row) for row in log.itertuples(index=False)]
-        self.saved = [
-            Checkpoint(self.base, self.classes, number, float(row[5]), None, path)
-            for number, (row, path) in enumerate(zip(self.rows, paths, strict=True), 1)
-        ]
-        each = TRAINING * len(self.parts.train) + TESTING * len(self.parts.test)
-        self.done = len(self.saved) * each
+        self.log = self._table()
+        self.done = len(self.saved) * self.each
 
     def _epoch(
         self,
@@ -132,14 +161,14 @@ class Training:
     ) -> Generator[Step[Finetuned], None, None]:
         began = time.perf_counter()
         generator = torch.Generator().manual_seed(self.settings.seed * 100_003 + epoch)
-        set_learning(module, self.stages)
+        self._set_learning(module)
         self.losses = []
         seen, right, loss_sum = 0, 0.0, 0.0
         for block in self._blocks(self.train):
             if isinstance(block, Step):
                 yield block
                 continue
-            self._check(block)
+            self._check(self.train, finished=self.train.count == 1)
             for items in _batches(len(block.labels), self.settings.batch, generator):
                 share = (epoch - 1 + min(seen / len(self.parts.train), 1)) / self.settings.epochs
                 rate = self.settings.rate_at(share)
@@ -152,8 +181,7 @@ class Training:
                 self.losses.append(loss)
                 self.done += TRAINING * len(items)
                 yield self._step()
-        if not seen:
-            raise InputError(NOTHING)
+        self._check(self.train)
         module.eval()
         test_loss, test_accuracy = yield from self._tested(module)
         self.rows.append(
@@ -183,7 +211,7 @@ class Training:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
             with _precision(self.base.device):
-                logits = module(x.to(self.base.device))
+                logits = logits_of(module, x.to(self.base.device))
                 loss = F.cross_entropy(logits.float(), y)
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         value = float(loss.detach())
@@ -203,7 +231,7 @@ class Training:
             if isinstance(block, Step):
                 yield block
                 continue
-            self._check(block)
+            self._check(self.test, finished=self.test.count == 1)
             for first in range(0, len(block.labels), self.settings.batch):
                 windows = block.inputs[first : first + self.settings.batch]
                 y = block.labels[first : first + self.settings.batch].to(self.base.device)
@@ -216,8 +244,7 @@ class Training:
                 count += len(y)
                 self.done += TESTING * len(y)
                 yield self._step()
-        if not count:
-            raise InputError(NOTHING)
+        self._check(self.test)
         return loss / count, right / count
 
     def _blocks(self, pile: Pile) -> Iterator[Block | Step[Finetuned]]:
@@ -229,25 +256,19 @@ class Training:
                 self.done += found
                 yield self._step()
 
-    def _check(self, block: Block) -> None:
-        """Refuse data of which a class is lost, where all of it is known.
+    def _check(self, pile: Pile, finished: bool = True) -> None:
+        """Refuse data of which a class is lost, once all items were looked at.
 
         Raises
         ------
         InputError
             If no file of a class can be read.
         """
-        for pile in (self.train, self.test):
-            if pile.whole is not None and block is pile.whole:
-                for label in set(range(len(self.classes))) - set(block.labels.tolist()):
-                    lost = next(
-                        why for index, why in pile.broken.items()
-                        if self.dataset.labels[index] == label
-                    )  # fmt: skip
-                    part = "to train on" if pile is self.train else "to test"
-                    raise InputError(
-                        f"No file {part} of the class {self.classes[label]!r} can be read: {lost}"
-                    )
+        for label, why in pile.lost().items() if finished else ():
+            part = "to train on" if pile is self.train else "to test"
+            raise InputError(
+                f"No file {part} of the class {self.classes[label]!r} can be read: {why}"
+            )
 
     def _step(self) -> Step[Finetuned]:
         return Step(min(self.done, self.total), self.total, self.so_far())
@@ -258,19 +279,19 @@ class Training:
         """Keep the weights after an epoch, on disk if there is a folder."""
         accuracy = self.rows[-1][5]
         card |= {"classes": list(self.classes), "accuracy": accuracy}
-        data = kept.packed(module, json.loads(json.dumps(card)))
-        path = None
-        if self.folder is not None:
-            path = kept.checkpoint_path(self.folder, epoch)
-            write(path, data)
-        self.saved.append(
-            Checkpoint(
-                self.base, self.classes, epoch, accuracy, None if path is not None else data, path
-            )
-        )
-        if self.folder is not None:  # in this order: a crash in between costs an epoch at most
-            kept.write_log(self.folder, self.so_far().log)
-            kept.save_state(self.folder, optimizer, epoch)
+        data = kept.packed(module, card)
+        self.state = kept.packed_state(optimizer, epoch, self.so_far().broken)
+        self.log = self._table()
+        if self.folder is None:
+            self.saved.append(Checkpoint(self.base, self.classes, epoch, accuracy, data))
+            return
+        # In this order: a crash in between costs an epoch at most.
+        path = kept.checkpoint_path(self.folder, epoch)
+        write(path, data)
+        kept.write_log(self.folder, self.log)
+        write(self.folder / kept.STATE, self.state)
+        self.state = None  # of a training in a folder it lies there
+        self.saved.append(Checkpoint(self.base, self.classes, epoch, accuracy, None, path))
 
 
 def _batches(count: int, size: int, generator: torch.Generator) -> list[torch.Tensor]:

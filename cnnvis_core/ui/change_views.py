@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -73,27 +74,41 @@ class ChangeView:
     layer: Layer
     by: By
 
+    @cached_property
+    def models(self) -> tuple[Model, Model]:
+        """Both networks."""
+        return self.before.model, self.after.model
+
+    @cached_property
+    def controls(self) -> tuple[Model, ...]:
+        """What the same training with another seed came to, where there is such a one."""
+        control = self.after.control
+        return () if control is None else (control,)
+
     @property
     def key(self) -> tuple[str, ...]:
         """All that a result depends on."""
-        return self.before.model.card.id, self.after.model.card.id, self.layer.name
+        networks = (*self.models, *self.controls)
+        return *(model.card.id for model in networks), self.layer.name
 
     @property
     def sound(self) -> bool:
         """Whether the networks hear."""
-        return self.before.model.modality == "audio"
+        return self.models[0].modality == "audio"
 
     @property
     def size(self) -> int:
         """Pixels of a drawn picture's side."""
-        return min(max(self.before.model.input_shape[1:]), LARGEST)
+        return min(max(self.models[0].input_shape[1:]), LARGEST)
 
     def measure(self) -> Change | None:
         """Compare all units of the layer; None where that was cancelled."""
-        a, b = self.before.model, self.after.model
+        a, b = self.models
         outcome = run_job(
             ("change", *self.key),
-            lambda: compare(a, b, self.layer.name, tiles_of(a.modality), most=SHOWN),
+            lambda: compare(
+                a, b, self.layer.name, tiles_of(a.modality), controls=self.controls, most=SHOWN
+            ),
             "Showing inputs to both networks",
         )
         return outcome.value
@@ -109,11 +124,22 @@ class ChangeView:
             drawn.changes(table, column, noise, unit, TITLES[self.by]), width="stretch",
             alt=f"Change of the {len(table)} units, most for unit {table['unit'][0]}",
         )  # fmt: skip
+        other = ""
+        if self.controls:
+            other = f"; between both seeds {found.cka_control:.3f}"
         st.caption(
-            f"Dots: each unit's change; gray: its noise, {_noise_said(self.by)}. The whole layer "
-            f"sees {found.inputs} inputs alike to {found.cka:.3f} ± {found.cka_noise:.3f} (CKA; 1 "
-            "for the same, up to turning)."
+            f"Dots: each unit's change; gray: {self._noise(self.by)}. The whole layer sees "
+            f"{found.inputs} inputs alike to {found.cka:.3f} ± {found.cka_noise:.3f}{other} (CKA; "
+            "1 for the same, up to turning)."
         )
+
+    def _noise(self, by: By) -> str:
+        """What the noise of a measure is, in words."""
+        if self.controls:
+            return "how far the same training with another seed came out elsewhere"
+        if by == "weight":
+            return "no noise, for there is no training with another seed to compare with"
+        return "its standard error over other draws of the inputs"
 
     def drawn_units(self, found: Change, unit: int) -> tuple[int, ...]:
         """The units that are drawn in both networks: the most changed ones, and the chosen one."""
@@ -122,37 +148,49 @@ class ChangeView:
 
     def draw_pairs(self, units: tuple[int, ...], unit: int) -> Change | None:
         """Draw units in both networks from the same start; None where that was cancelled."""
-        a, b = self.before.model, self.after.model
+        a, b = self.models
         outcome = run_job(
             ("pairs", *self.key, units),
             lambda: compare(
-                a, b, self.layer.name, None, units, seeds=1, steps=STEPS, size=self.size
+                a,
+                b,
+                self.layer.name,
+                None,
+                units,
+                controls=self.controls,
+                seeds=1,
+                steps=STEPS,
+                size=self.size,
             ),
             "Drawing units in both networks",
         )
         found: Change | None = outcome.value
         if found is None:
             return None
-        table = found.table.set_index("unit")
-        names = [
-            f"Unit {u}: change {table.loc[u, 'picture_change']:.2f}, noise "
-            f"{table.loc[u, 'picture_noise']:.2f}"
-            + (f", blank {found.pictures[u].failed}" if found.pictures[u].failed else "")
-            for u in units
-        ]
+        names = [self._name(found, u) for u in units]
         tile_sheet(
             drawn.pair_sheet(found.pictures, units, self.sound), names, units.index(unit),
             lambda index: take_unit(units[index]), key=f"pairs-{'-'.join(self.key)}",
             alt=f"What {len(units)} units look for, before above, after below",
         )  # fmt: skip
         failed = ", ".join(map(str, found.failed))
+        again = ", ".join(str(u) for u in units if found.pictures[u].redrawn)
         st.caption(
             "What each unit looks for before (above) and after (below), from the same first noise. "
             "Change: 1 - cosine of both pictures' embeddings in the network before; noise: the "
-            "same of two pictures from different noise without any training."
-            + (f" Blank, and so left out of judgement: units {failed} (crossed)." if failed else "")
-        )
+            + ("same between the trainings of both seeds." if self.controls else
+               "same of two pictures from different noise without any training.")
+            + (f" Blank, and so not judged (crossed): units {failed}." if failed else "")
+            + (f" Blank at first, so drawn from another start: units {again}." if again else "")
+        )  # fmt: skip
         return found
+
+    def _name(self, found: Change, unit: int) -> str:
+        """What to say of a unit's pair of pictures."""
+        if found.pictures[unit].failed:
+            return f"Unit {unit}: blank {found.pictures[unit].failed}"
+        row = found.table.set_index("unit").loc[unit]
+        return f"Unit {unit}: change {row.picture_change:.2f}, noise {row.picture_noise:.2f}"
 
     def draw_unit(self, measured: Change, pairs: Change | None, unit: int) -> None:
         """Draw a unit's figures beside their noise."""
@@ -183,8 +221,10 @@ class ChangeView:
         relative = self.after.relative
         steps = [(self.before.title, self.before)]
         steps += [(f"Epoch {epoch}", Chosen(relative, epoch)) for epoch in relative.epochs]
+        if not relative.epochs:
+            steps.append((self.after.title, self.after))
         outcome = run_job(
-            ("epochs", *self.key[:1], relative.title, relative.epochs, self.layer.name, unit),
+            ("epochs", *(chosen.key for _, chosen in steps), self.layer.name, unit),
             lambda: Job(self._drawn_epochs([chosen for _, chosen in steps], unit)),
             "Drawing the unit after each epoch",
         )
@@ -215,9 +255,11 @@ class ChangeView:
 
     def draw_depth(self) -> None:
         """Draw how far the weights of every convolution moved."""
-        a, b = self.before.model, self.after.model
+        a, b = self.models
         outcome = run_job(
-            ("depth", *self.key[:2]), lambda: Job(_depth(a, b)), "Comparing all layers' weights"
+            ("depth", a.card.id, b.card.id),
+            lambda: Job(_depth(a, b)),
+            "Comparing all layers' weights",
         )
         if outcome.value is None:
             return
@@ -232,9 +274,9 @@ class ChangeView:
 
     def draw_alignment(self) -> None:
         """Draw the alignment of every convolution with every other one."""
-        a, b = self.before.model, self.after.model
+        a, b = self.models
         outcome = run_job(
-            ("alignment", *self.key[:2]),
+            ("alignment", a.card.id, b.card.id),
             lambda: align(a, b, tiles_of(a.modality), layers_shown(a), layers_shown(b), most=SHOWN),
             "Aligning all layers",
         )
@@ -255,12 +297,6 @@ def layers_shown(model: Model) -> list[str]:
     """The layers that stand for a network's depth: its convolutions, else all."""
     kinds = [layer.name for layer in model.layers if family(layer) == "convolution"]
     return kinds or [layer.name for layer in model.layers]
-
-
-def _noise_said(by: By) -> str:
-    if by == "weight":
-        return "none, for weights do not depend on a seed"
-    return "its spread over other draws of the inputs"
 
 
 def _depth(a: Model, b: Model) -> Generator[Step[None], None, pd.DataFrame]:

@@ -38,18 +38,27 @@ def choose_collection(modality: Modality) -> MemoryDataset:
         key=f"collection-{modality}",
         help="Folders in a zip are classes. They stay in memory and are gone with your visit.",
     )
+    name = f"_collection-{modality}"
+    kept = st.session_state.get(name)
     if not given:
-        st.session_state.pop(f"_collection-{modality}", None)
-        st.info(f"Drop {word} here to see which of them drive each unit; a zip of folders will do.")
-        st.stop()
+        if kept is None:
+            st.info(
+                f"Drop {word} here, several of them or a zip; a zip of folders tells classes apart."
+            )
+            st.stop()
+        # A box is forgotten when another part of the page is drawn; what it held is not.
+        before: MemoryDataset = kept[1]
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"The {len(before.names):,} {word} that you sent before.")
+            st.button("Forget them", on_click=st.session_state.pop, args=(name, None))
+        return before
     key = tuple(file.file_id for file in given)
-    kept = st.session_state.get(f"_collection-{modality}")
     if kept is None or kept[0] != key:
         files: dict[str, bytes] = {}
         for file in given:  # two may have one name
-            name = file.name if file.name not in files else f"{len(files)}-{file.name}"
-            files[name] = file.getvalue()
+            own = file.name if file.name not in files else f"{len(files)}-{file.name}"
+            files[own] = file.getvalue()
         kept = key, dataset_of_uploads(files, modality)
-        st.session_state[f"_collection-{modality}"] = kept
+        st.session_state[name] = kept
     dataset: MemoryDataset = kept[1]
     return dataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cnnvis_core.datasets import MemoryDataset
-from cnnvis_core.errors import CnnvisError
+from cnnvis_core.errors import CnnvisError, InputError
 from cnnvis_core.jobs import Progress
 from cnnvis_core.models import Model
 from cnnvis_core.render import transfer as drawn
@@ -13,10 +13,11 @@ from cnnvis_core.transfer import Finetuned, Finetuning, finetune, stages_of
 from cnnvis_core.transfer.settings import Augmentation, Schedule
 from cnnvis_core.ui.collections import SAMPLES, choose_collection
 from cnnvis_core.ui.downloads import draw_downloads
-from cnnvis_core.ui.jobs import forget, recall, run_job
-from cnnvis_core.ui.relatives import keep_training, kept_training
+from cnnvis_core.ui.jobs import recall, run_job
+from cnnvis_core.ui.relatives import Training, keep_training
 
 MOST_EPOCHS = 30
+MOST_BYTES = 2**30  # of a training's weights in memory
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 BATCHES = (8, 16, 32, 64, 128)
 AUGMENTATIONS: dict[Augmentation, str] = {
@@ -103,8 +104,14 @@ def _draw(model: Model, dataset: MemoryDataset, settings: Finetuning, view_key: 
     )
     key = ("finetune", model.card.id, dataset.fingerprint, settings)
 
+    most = int(MOST_BYTES // (4 * (model.card.parameters or 1)))
+    if settings.epochs > most:
+        raise InputError(
+            f"{settings.epochs} epochs of {model.card.title} do not fit into a visit's memory; "
+            f"choose up to {most}, or use the command line."
+        )
+
     def want() -> None:
-        forget(key)
         st.session_state["wanted-training"] = key
 
     kept, place = recall(key), st.empty()
@@ -127,16 +134,22 @@ def _draw(model: Model, dataset: MemoryDataset, settings: Finetuning, view_key: 
                 alt=f"Loss of each batch, now {found.losses[-1]:.3g}",
             )  # fmt: skip
 
-    outcome = run_job(key, lambda: finetune(model, dataset, None, settings), "Training", show)
+    begun = st.session_state.setdefault("_begun", {})
+    outcome = run_job(
+        key, lambda: finetune(model, dataset, None, settings, begun.get(key)), "Training", show
+    )
     batches.empty()
     found = outcome.value
     if found is None or not found.checkpoints:
         st.info("No epoch was finished, so nothing was kept.")
         return
-    if kept_training(model) is not found:
-        keep_training(model, found)
+    begun.clear()
+    if not outcome.complete:
+        begun[key] = found
+        st.caption("“Run again” goes on from the last finished epoch.")
+    training = keep_training(model, dataset.fingerprint, settings, found)
     _draw_curves(found, curves)
-    _draw_result(model, found, view_key)
+    _draw_result(model, training, view_key)
 
 
 def _draw_curves(found: Finetuned, canvas: st.delta_generator.DeltaGenerator) -> None:
@@ -150,8 +163,8 @@ def _draw_curves(found: Finetuned, canvas: st.delta_generator.DeltaGenerator) ->
         )
 
 
-def _draw_result(model: Model, found: Finetuned, view_key: str) -> None:
-    best = found.best
+def _draw_result(model: Model, training: Training, view_key: str) -> None:
+    found, best = training.found, training.found.best
     st.markdown(
         f"Best after epoch {best.epoch}: **{best.accuracy:.1%}** of what was held back is named "
         f"rightly; guessing would name {1 / len(found.classes):.0%} of it."
@@ -165,7 +178,7 @@ def _draw_result(model: Model, found: Finetuned, view_key: str) -> None:
 
     def turn() -> None:
         st.session_state[view_key] = COMPARE
-        st.session_state["before"], st.session_state["after"] = model.card.id, "training"
+        st.session_state["before"], st.session_state["after"] = model.card.id, training.key
 
     st.button("See what changed", type="primary", icon=":material/compare:", on_click=turn)
     draw_downloads(
@@ -173,6 +186,7 @@ def _draw_result(model: Model, found: Finetuned, view_key: str) -> None:
         {"Safetensors": best.read, "CSV": lambda: found.log.to_csv(index=False).encode()},
     )
     st.caption(
+        "Train once more with another seed to see which changes are more than chance. "
         f"The weights are those of epoch {best.epoch}, with the names of the classes; send them "
         "under “Your own weights” to look at them on every page."
     )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from cnnvis_core.models import Model
-from cnnvis_core.models.embedded import epochs_of, parent_of
-from cnnvis_core.transfer import Checkpoint, Finetuned
+from cnnvis_core.models.embedded import control_of, epochs_of, parent_of
+from cnnvis_core.transfer import Checkpoint, Finetuned, Finetuning
 from cnnvis_core.ui.links import heed_link
 from cnnvis_core.ui.models import cards, loaded, own_weights
 from cnnvis_core.ui.uploads import WEIGHTS_MB, upload_box
+
+KEPT_TRAININGS = 3
 
 
 @dataclass(frozen=True)
@@ -22,17 +25,65 @@ class Relative:
 
     Attributes
     ----------
+    key : str
+        Tells it from all others.
     title : str
         For people.
     load : callable
         Gives the model, of an epoch if there are several.
     epochs : tuple of int
         Those that there are; empty for one network.
+    control : callable or None
+        Gives what the same training with another seed came to at its end, where there is one.
     """
 
+    key: str
     title: str
     load: Callable[[int | None], Model]
     epochs: tuple[int, ...] = ()
+    control: Callable[[], Model] | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training of this visitor.
+
+    Attributes
+    ----------
+    number : int
+        The first is 1.
+    base : str
+        Id of the network that it began with.
+    data : str
+        Hash of what it learned from.
+    settings : Finetuning
+        How.
+    found : Finetuned
+        What came of it.
+    """
+
+    number: int
+    base: str
+    data: str
+    settings: Finetuning
+    found: Finetuned
+
+    @property
+    def key(self) -> str:
+        """Tells it from all others."""
+        return f"training-{self.number}"
+
+    def point(self, epoch: int | None) -> Model:
+        """The network after an epoch, by default the last."""
+        point = self.found.checkpoints[-1 if epoch is None else epoch - 1]
+        return _of_checkpoint(f"{self.key}-{point.epoch}", point)
+
+    def differs_in_seed(self, other: Training) -> bool:
+        """Whether both are one training with two seeds."""
+        whole = len(self.found.checkpoints) == len(other.found.checkpoints)
+        same = replace(self.settings, seed=0) == replace(other.settings, seed=0)
+        apart = self.settings.seed != other.settings.seed
+        return whole and same and apart and (self.base, self.data) == (other.base, other.data)
 
 
 @dataclass(frozen=True)
@@ -56,6 +107,18 @@ class Chosen:
         return self.relative.load(self.epoch)
 
     @property
+    def control(self) -> Model | None:
+        """The same with another seed; None where there is none, or for an early epoch."""
+        last = self.epoch is None or self.epoch == self.relative.epochs[-1]
+        make = self.relative.control
+        return make() if make is not None and last else None
+
+    @property
+    def key(self) -> str:
+        """Tells it from all others."""
+        return f"{self.relative.key}:{self.epoch}"
+
+    @property
     def title(self) -> str:
         """For people, with its epoch."""
         return self.relative.title + (f", epoch {self.epoch}" if self.epoch else "")
@@ -67,39 +130,45 @@ def _of_checkpoint(key: str, _checkpoint: Checkpoint) -> Model:
     return _checkpoint.load()
 
 
-def keep_training(base: Model, found: Finetuned) -> None:
-    """Remember a visitor's last training of a network."""
-    number = st.session_state.get("_training", (0,))[0] + 1
-    st.session_state["_training"] = (number, base.card.id, found)
-
-
-def kept_training(base: Model) -> Finetuned | None:
-    """The visitor's last training, if it was of this network and an epoch of it is finished."""
-    _, name, found = st.session_state.get("_training", (0, "", None))
-    return found if name == base.card.id and found is not None and found.checkpoints else None
+def keep_training(base: Model, data: str, settings: Finetuning, found: Finetuned) -> Training:
+    """Remember a visitor's training; the last few stay."""
+    kept: list[Training] = st.session_state.setdefault("_trainings", [])
+    for training in kept:
+        if training.found is found:
+            return training
+    number = 1 + max((training.number for training in kept), default=0)
+    kept.append(Training(number, base.card.id, data, settings, found))
+    del kept[:-KEPT_TRAININGS]
+    return kept[-1]
 
 
 def relatives(model: Model) -> dict[str, Relative]:
-    """The networks that may stand beside the chosen one, by id; itself comes first."""
+    """The networks that may stand beside the chosen one, by key; itself comes first."""
     mine, epochs = model.card.id, epochs_of(model.card.id)
     load = _of_catalogue(mine, epochs) if epochs else lambda _: model
-    found = {mine: Relative(model.card.title, load, epochs)}
-    training = kept_training(model)
-    if training is not None:
-        number = st.session_state["_training"][0]
-        by_epoch = {point.epoch: point for point in training.checkpoints}
-
-        def of_epoch(epoch: int | None) -> Model:
-            point = by_epoch[epoch or max(by_epoch)]
-            return _of_checkpoint(f"{number}-{point.epoch}", point)
-
-        found["training"] = Relative("Your training", of_epoch, tuple(by_epoch))
+    found = {mine: Relative(mine, model.card.title, load, epochs, _control(mine))}
+    trainings = [t for t in st.session_state.get("_trainings", []) if t.base == mine]
+    for training in reversed(trainings):
+        twins = [other for other in trainings if training.differs_in_seed(other)]
+        found[training.key] = Relative(
+            training.key,
+            f"Your training {training.number} (seed {training.settings.seed})",
+            training.point,
+            tuple(point.epoch for point in training.found.checkpoints),
+            partial(twins[-1].point, None) if twins else None,
+        )
     same = [card for card in cards() if card.modality == model.modality and card.available_offline]
     family = {mine, parent_of(mine)}
     for card in sorted(same, key=lambda card: not family & {card.id, parent_of(card.id)}):
-        theirs = epochs_of(card.id)
-        found.setdefault(card.id, Relative(card.title, _of_catalogue(card.id, theirs), theirs))
+        name, theirs = card.id, epochs_of(card.id)
+        relative = Relative(name, card.title, _of_catalogue(name, theirs), theirs, _control(name))
+        found.setdefault(name, relative)
     return found
+
+
+def _control(name: str) -> Callable[[], Model] | None:
+    control = control_of(name)
+    return None if control is None else lambda: loaded(control)
 
 
 def _of_catalogue(name: str, epochs: tuple[int, ...]) -> Callable[[int | None], Model]:
@@ -113,8 +182,9 @@ def _of_catalogue(name: str, epochs: tuple[int, ...]) -> Callable[[int | None], 
 def usual_pair(model: Model, among: Mapping[str, Relative]) -> tuple[str, str | None]:
     """Ids of what to compare at first: a network and what it became; None where there is none."""
     mine, parent = model.card.id, parent_of(model.card.id)
-    if "training" in among:
-        return mine, "training"
+    trained = next((key for key in among if key.startswith("training-")), None)
+    if trained is not None:
+        return mine, trained
     if parent is not None and parent in among:
         return parent, mine
     return mine, next((name for name in among if parent_of(name) == mine), None)
@@ -166,4 +236,5 @@ def uploaded(model: Model) -> dict[str, Relative]:
     if file is None:
         return {}
     other = own_weights(base.id, file.file_id, file)
-    return {other.card.id: Relative(f"{base.title} (uploaded here)", lambda _: other)}
+    key = other.card.id
+    return {key: Relative(key, f"{base.title} (uploaded here)", lambda _: other)}

@@ -38,6 +38,7 @@ def test_a_real_change_is_shown_before_anything_is_sent():
     assert not errors(app)
     measured = captions(app)
     assert "± " in measured
+    assert "the same training with another seed" in measured
     assert "nothing has changed" not in " ".join(info.value for info in app.info)
     chosen = app.number_input(key="unit").value
     assert f"Unit {chosen}" in subheaders(app)
@@ -46,7 +47,7 @@ def test_a_real_change_is_shown_before_anything_is_sent():
     assert not app.exception
     assert captions(app) != measured
     app.segmented_control(key="changed-by").set_value("weight").run()
-    assert "weights do not depend on a seed" in captions(app)
+    assert "no training with another seed" in captions(app)
     assert not errors(app)
 
 
@@ -81,7 +82,7 @@ def test_weights_that_are_sent_stand_beside_the_chosen_network():
 def test_a_training_on_ones_own_pictures_is_looked_at(tmp_path):
     app = open_page("transfer", **{"transfer-view": "Fine-tune", "collection": "Yours"})
     assert "Drop pictures here" in app.info[0].value
-    archive = as_zip({**colourful(6), "red/broken.png": b"nothing"}, tmp_path / "pile.zip")
+    archive = as_zip({**colourful(10), "red/broken.png": b"nothing"}, tmp_path / "pile.zip")
     box = app.file_uploader(key="collection-image")
     box.upload("pile.zip", archive.read_bytes(), "application/zip").run()
     assert f"Teach {cv.load(BASE).card.title} 3 classes" in subheaders(app)
@@ -90,8 +91,18 @@ def test_a_training_on_ones_own_pictures_is_looked_at(tmp_path):
     assert not errors(app)
     assert any("Best after epoch" in text.value for text in app.markdown)
     button(app, "See what changed").click().run()
-    assert app.selectbox(key="after").value == "training"
+    assert app.selectbox(key="after").value == "training-1"
     assert app.select_slider(key="after-epoch").options == ["1", "2"]
+    assert "standard error" in captions(app)
+    assert not errors(app)
+    # With another seed there is a control.
+    app.segmented_control(key="transfer-view").set_value("Fine-tune").run()
+    app.number_input(key="epochs").set_value(2)
+    app.number_input(key="seed").set_value(2).run()
+    button(app, "Train").click().run()
+    button(app, "See what changed").click().run()
+    assert app.selectbox(key="after").value == "training-2"
+    assert "the same training with another seed" in captions(app)
     assert not errors(app)
 
 

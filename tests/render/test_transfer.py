@@ -75,8 +75,9 @@ def test_curves_tell_training_from_held_back_items():
 
 def test_files_hold_the_numbers_and_the_pictures():
     table = pd.DataFrame({"unit": [4, 2], "weight_change": [0.5, 0.1], "failed": ["", "after"]})
-    found = Change("a", table, 0.9, 0.01, 64, pairs(), 0)
+    found = Change("a", table, 0.9, 0.01, 0.8, 64, pairs(), 0)
     assert drawn.change_csv(found).decode().splitlines()[1] == "4,0.5,"
     with np.load(io.BytesIO(drawn.change_npz(found))) as arrays:
         assert arrays["unit"].tolist() == [4, 2]
         assert arrays["after_4"].shape == (3, 8, 8)
+        assert arrays["failed"].tolist() == ["", "after"]

@@ -229,8 +229,8 @@ def broken_class() -> Dataset:
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
-        (dataset_of({n: d for n, d in colourful(4).items() if n.startswith("red")}), "only"),
-        (MemoryDataset(["a", "b"], list(DATA.data[:2]), [-1, -1]), "no class"),
+        (dataset_of({n: d for n, d in colourful(4).items() if n.startswith("red")}), "no two"),
+        (MemoryDataset(["a", "b"], list(DATA.data[:2]), [-1, -1]), "no two"),
         (dataset_of({**colourful(4), "violet/1.png": b"x"}), "'violet' has 1 files"),
         (MemoryDataset(["a"] * 4, list(DATA.data[:4]), [0, 0, 1, 1], ["a", "b", "c"]), "'c' has 0"),
         (broken_class(), "'red' can be read"),
