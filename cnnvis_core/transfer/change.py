@@ -11,10 +11,11 @@ import torch
 
 from cnnvis_core.errors import InputError
 
-By = Literal["weight", "response", "picture", "gram"]
+By = Literal["response", "excess", "weight", "picture", "gram"]
 MEASURES: Mapping[By, str] = {
     "weight": "weight_change",
     "response": "response_change",
+    "excess": "response_excess",
     "picture": "picture_change",
     "gram": "gram_distance",
 }
@@ -51,9 +52,9 @@ class Change:
     table : DataFrame
         A unit a row, most changed first: ``unit``, ``weight_change``, ``correlation`` and
         ``response_change`` (1 minus it), ``cosine`` and ``picture_change`` (1 minus it),
-        ``gram_distance``, each with a column of its noise, such as ``response_noise``,
-        ``failed`` and ``redrawn`` (see `Pair`). NaN where a measure was not taken, or a picture is
-        blank.
+        ``gram_distance``, each with a column of its noise, such as ``response_noise``;
+        ``response_excess``, the change less its noise; ``failed`` and ``redrawn`` (see `Pair`).
+        NaN where a measure was not taken, or a picture is blank.
     cka, cka_noise : float
         Centred kernel alignment of the whole layer, and its spread over other draws of the inputs;
         NaN without inputs, the spread also for fewer than 24.

@@ -208,7 +208,10 @@ def _with_responses(
     if controls:
         noise = np.mean([1 - other.correlation() for other in controls], 0)
     return table.assign(
-        correlation=correlation, response_change=1 - correlation, response_noise=noise
+        correlation=correlation,
+        response_change=1 - correlation,
+        response_noise=noise,
+        response_excess=1 - correlation - noise,
     )
 
 

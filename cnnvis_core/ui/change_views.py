@@ -27,14 +27,16 @@ from cnnvis_core.ui.tiles import tile_sheet
 
 SHOWN = 128  # inputs
 DRAWN = 8  # units
-STEPS, LARGEST = 96, 96  # of pictures, and pixels of their side
+STEPS, LARGEST = 64, 96  # of pictures, and pixels of their side
 SIDE = 112  # pixels of a picture on the page
 ORDERS: dict[By, tuple[str, str, str]] = {
     "response": ("Responses", "response_change", "response_noise"),
+    "excess": ("Beyond noise", "response_change", "response_noise"),
     "weight": ("Weights", "weight_change", "weight_noise"),
 }
 TITLES = {
     "response": "response change (1 - r)",
+    "excess": "response change (1 - r)",
     "weight": "weight change",
 }
 
@@ -51,7 +53,7 @@ def choose_order() -> By:
         "Most changed by", list(ORDERS), format_func=lambda by: ORDERS[by][0], default="response",
         required=True, key="changed-by", bind="query-params",
         help="Responses: how differently a unit answers to the same inputs in both networks. "
-        "Weights: how far its own weights moved.",
+        "Beyond noise: the same, less its noise. Weights: how far its own weights moved.",
     ) or "response"  # fmt: skip
 
 

@@ -142,6 +142,9 @@ def test_blank_pictures_are_found_and_no_others(model):
     assert all(found.pictures[unit].failed == "after" for unit in dead)
     table = found.table.set_index("unit")
     assert (table.loc[list(dead), "failed"] == "after").all()
+    for by, column in (("picture", "picture_change"), ("gram", "gram_distance")):
+        assert table.loc[list(dead), column].isna().all()
+        assert set(found.ranked(by)["unit"].tail(3)) == set(dead)
     assert (table.drop(index=list(dead))["failed"] == "").all()
 
 
@@ -184,12 +187,16 @@ def test_other_heads_may_be_compared_but_not_other_layers(model):
 
 def test_bad_values_get_one_sentence(model, inputs):
     for wrong in (
-        {"most": 3}, {"seeds": 99}, {"seed": -1}, {"layer": "9"}, {"maximize": [99]},
+        {"most": 3}, {"most": 16.5}, {"maximize": 1}, {"maximize": ["a"]},
+        {"seeds": 99}, {"seed": -1}, {"layer": "9"}, {"maximize": [99]},
         {"images": inputs[:3]}, {"images": torch.rand(20, 1, 32, 32)},
+        {"images": torch.full((20, 3, 32, 32), torch.nan)},
         {"images": MemoryDataset(["a"] * 9, [b"x"] * 9, [-1] * 9)},
     ):  # fmt: skip
         with pytest.raises(cv.CnnvisError):
             cv.run(compare(model, model, **{"layer": LAYER, **wrong}))
+    with pytest.raises(cv.ModelError):
+        align(model, model, inputs, "no layer")
     with pytest.raises(cv.InputError, match="ranked by"):
         cv.run(compare(model, model, LAYER)).ranked("size")
 
@@ -214,6 +221,63 @@ def test_sounds_are_compared(tmp_path):
     found = cv.run(compare(b, twin, "stem.0", sample_tiles("audio"), most=16))
     assert found.table["response_change"].abs().max() < 1e-9
     assert found.inputs >= 8
+
+
+@pytest.mark.parametrize(("count", "told"), [(8, False), (23, False), (24, True), (63, True)])
+def test_a_spread_is_told_only_of_several_batches_and_no_input_is_lost(model, inputs, count, told):
+    other = cv.from_module(small_network(seed=3), (3, 32, 32))
+    found = cv.run(compare(model, other, LAYER, inputs[:count]))
+    assert np.isfinite(found.cka_noise) == told
+    assert np.isfinite(found.cka)
+    with torch.no_grad():
+        answers = [
+            m.module[:3](inputs[:count]).transpose(0, 1)[3].flatten() for m in (model, other)
+        ]
+    expected = np.corrcoef(answers[0], answers[1])[0, 1]
+    assert found.table.set_index("unit").loc[3, "correlation"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_units_of_transposed_convolutions_own_their_kernels(groups):
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 8, 2, 2, groups=groups),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+    model = cv.from_module(module, (3, 16, 16))
+    after = copy.deepcopy(model.module)
+    x = torch.rand(16, 3, 16, 16)
+    per_group = 8 // groups
+    for unit in (1, 5):
+        group, own = divmod(unit, per_group)
+        after[1].weight.data[group * per_group : (group + 1) * per_group, own] *= -1.0
+    table = cv.run(compare(model, replace(model, module=after), "1", x)).table
+    assert set(table["unit"][:2]) == {1, 5}
+    assert set(table.sort_values("weight_change", ascending=False)["unit"][:2]) == {1, 5}
+
+
+def test_parametrised_kernels_are_read():
+    parts = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        first = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 6, 3, bias=False))
+        parts.append(nn.Sequential(first, nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    a, b = (cv.from_module(module, (3, 16, 16)) for module in parts)
+    assert cv.run(compare(a, b, "0")).table["weight_change"].min() > 0.5
+    assert cv.run(compare(a, a, "0")).table["weight_change"].max() == 0
+
+
+def test_pictures_join_the_measures_of_responses(model, inputs):
+    other = shuffled(model, LAYER, CHANGED)
+    measured = cv.run(compare(model, other, LAYER, inputs))
+    drawn_too = cv.run(compare(model, other, LAYER, None, [3, 1], steps=4, size=32))
+    whole = measured.with_pictures(drawn_too)
+    assert whole.table["unit"].tolist() == measured.table["unit"].tolist()
+    row = whole.table.set_index("unit").loc[3]
+    assert np.isfinite([row["response_change"], row["picture_change"]]).all()
+    assert whole.pictures.keys() == {1, 3}
+    excess = measured.table["response_change"] - measured.table["response_noise"]
+    np.testing.assert_allclose(measured.table["response_excess"], excess)
 
 
 def test_a_dataset_is_drawn_from_at_random(model):

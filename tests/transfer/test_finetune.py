@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torchvision
 from PIL import Image
 from torch import nn
 
@@ -15,6 +16,7 @@ import cnnvis_core as cv
 from cnnvis_core.datasets import Dataset, MemoryDataset
 from cnnvis_core.transfer import Finetuning, finetune, stages_of
 from cnnvis_core.transfer.augmentation import augmented
+from cnnvis_core.transfer.network import set_learning, trainable
 from cnnvis_core.transfer.pile import Block, Pile
 from cnnvis_core.transfer.splitting import split
 from cnnvis_core.transfer.training import _batches
@@ -143,6 +145,122 @@ def test_a_training_that_is_broken_off_goes_on_bit_for_bit(model, tmp_path):
     assert memory.checkpoints[3].read() == whole.checkpoints[3].read()
 
 
+def test_a_training_in_memory_goes_on_bit_for_bit(model):
+    settings = Finetuning(epochs=3, batch=8, learning_rate=0.01)
+    whole = cv.run(finetune(model, DATA, None, settings))
+    begun = None
+    with finetune(model, DATA, None, settings) as job:
+        for progress in job:
+            begun = progress.preview
+            if len(begun.checkpoints) == 2 and begun.losses:
+                break
+    found = cv.run(finetune(model, DATA, None, settings, begun))
+    assert [point.read() for point in found.checkpoints] == [
+        point.read() for point in whole.checkpoints
+    ]
+    assert len(found.log) == 3
+
+
+@pytest.mark.parametrize("name", ["state.pt", "epoch-002.safetensors", "log.csv"])
+@pytest.mark.parametrize("content", [b"junk", b"", None])
+def test_a_damaged_training_gets_one_sentence_and_loses_nothing(model, tmp_path, name, content):
+    with finetune(model, DATA, tmp_path / "out", epochs=3) as job:
+        for progress in job:
+            if len(progress.preview.checkpoints) == 2:
+                break
+    path = tmp_path / "out" / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    first = (tmp_path / "out" / "epoch-001.safetensors").read_bytes()
+    if name == "log.csv" and content is None:
+        return  # half a table may be a table
+    with pytest.raises(cv.InputError, match="damaged"):
+        cv.run(finetune(model, DATA, tmp_path / "out", epochs=3))
+    assert (tmp_path / "out" / "epoch-001.safetensors").read_bytes() == first
+    path.write_bytes(whole)
+    assert len(cv.run(finetune(model, DATA, tmp_path / "out", epochs=3)).checkpoints) == 3
+
+
+def test_dropout_acts_and_weights_of_the_network_itself_learn():
+    class Scaled(Normed):
+        def __init__(self):
+            super().__init__()
+            self.loose = nn.Dropout(0.5)
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return self.scale * self.fc(self.loose(self.pool(self.second(self.first(x)))))
+
+    model = cv.from_module(Scaled(), (3, 32, 32))
+    module = trainable(model, ["a", "b", "c", "d"], 0, False)
+    learning = set_learning(module, stages_of(model), True)
+    assert any(weight is module.scale for weight in learning)
+    x = torch.rand(4, 3, 32, 32)
+    assert not torch.equal(module(x), module(x))
+    set_learning(module, ["second", "fc"], False)
+    assert module.loose.training
+    assert not module.first[1].training
+    assert module.second[1].training
+    assert not module.scale.requires_grad
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "googlenet", "squeezenet1_1", "vgg11"])
+def test_networks_of_torchvision_get_other_classes_and_learn(name):
+    extra = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
+    torch.manual_seed(0)
+    module = torchvision.models.get_model(name, num_classes=6, **extra)
+    model = cv.from_module(module, (3, 96, 96))
+    stages = stages_of(model)
+    assert not any("aux" in stage.lower() for stage in stages)
+    assert len(stages) > 5
+    files = dict(list(colourful(4).items()))
+    found = cv.run(finetune(model, dataset_of(files), epochs=1, train=2, batch=4))
+    tuned = found.checkpoints[0].load()
+    assert tuned.predict(torch.rand(2, 3, 96, 96)).shape == (2, 3)
+
+
+def test_heads_that_cannot_be_exchanged_get_one_sentence():
+    body = [nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    normed = nn.Sequential(*body, nn.Linear(4, 5), nn.BatchNorm1d(5))
+    with pytest.raises(cv.ModelError, match="cannot be given 3 classes"):
+        cv.run(finetune(cv.from_module(normed, (3, 32, 32)), DATA))
+    weighted = nn.Sequential(*body, nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)))
+    model = cv.from_module(weighted, (3, 32, 32), classes=["red", "a", "b", "c", "d"])
+    assert len(cv.run(finetune(model, DATA, epochs=1)).checkpoints) == 1
+
+
+def test_an_empty_folder_of_a_class_is_named(model, tmp_path):
+    folder = as_folder(colourful(4), tmp_path / "in")
+    (folder / "violet").mkdir()
+    with pytest.raises(cv.InputError, match="'violet' of a class holds no file"):
+        finetune(model, folder)
+
+
+def test_the_class_that_is_lost_is_named_also_where_memory_holds_a_part(model, monkeypatch):
+    monkeypatch.setattr("cnnvis_core.transfer.training.MEMORY", 4 * 3 * 32 * 32 * 8)
+    with pytest.raises(cv.InputError, match="'red' can be read"):
+        cv.run(finetune(model, broken_class(), epochs=1))
+    seen = [p.done / p.total for p in finetune(model, DATA, epochs=2)]
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+    assert sum(share < 1 for share in seen) > 0.97 * len(seen)
+
+
+def test_files_that_were_left_out_are_named_after_a_resume_too(model, tmp_path):
+    files = {**colourful(6), "red/00.png": b"nothing"}
+    found = cv.run(finetune(model, dataset_of(files), tmp_path / "out", epochs=1))
+    again = cv.run(finetune(model, dataset_of(files), tmp_path / "out", epochs=1))
+    assert found.broken == again.broken
+    assert list(again.broken) == ["red/00.png"]
+
+
+def test_what_answers_classes_at_once_answers_one_after_it_was_trained(model):
+    module = small_network(classes=3)
+    several = cv.from_module(module, (3, 32, 32), classes=("blue", "green", "red"), exclusive=False)
+    tuned = cv.run(finetune(several, DATA, epochs=1)).checkpoints[0].load()
+    assert tuned.predict(torch.rand(2, 3, 32, 32)).sum(1) == pytest.approx([1, 1], abs=1e-5)
+
+
 def test_a_cancelled_training_keeps_its_last_epoch(model):
     last = None
     with finetune(model, DATA, epochs=50, batch=8) as job:
@@ -245,13 +363,16 @@ def test_bad_settings_and_folders_get_one_sentence(model, tmp_path):
     for wrong in (
         {"epochs": 0}, {"batch": 1}, {"learning_rate": 0}, {"learning_rate": float("nan")},
         {"weight_decay": -1}, {"validation": 0.9}, {"schedule": "linear"}, {"seed": -1},
-        {"augmentation": "heavy"}, {"speed": 3},
+        {"augmentation": "heavy"}, {"speed": 3}, {"epochs": 2.5}, {"epochs": "3"},
+        {"batch": 2.5}, {"seed": True}, {"learning_rate": "fast"},
     ):  # fmt: skip
         with pytest.raises(cv.InputError):
             finetune(model, DATA, **wrong)
     (tmp_path / "file").write_text("x")
     with pytest.raises(cv.InputError, match="is a file"):
         finetune(model, DATA, tmp_path / "file")
+    with pytest.raises(cv.InputError, match="cannot be made"):
+        cv.run(finetune(model, DATA, tmp_path / "file" / "below", epochs=1))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("x")
     with pytest.raises(cv.InputError, match="other files"):
