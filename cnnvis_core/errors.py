@@ -13,3 +13,7 @@ class InputError(CnnvisError):
 
 class ModelError(CnnvisError):
     """A model, a layer or a unit is not there or cannot be used."""
+
+
+class BusyError(CnnvisError):
+    """There is too much to do at the moment; the same thing can be tried again."""

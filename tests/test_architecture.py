@@ -131,6 +131,8 @@ def may_import(importer: str, target: str) -> bool:
         return True
     if importer == "jobs":
         return target == "errors"
+    if importer == "turns":
+        return target in ("errors", "jobs")
     if importer in ("disk", "checks"):
         return target == "errors"
     if importer == "inputs":
