@@ -10,15 +10,14 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from cnnvis_core.datasets import Dataset, sample_tiles
 from cnnvis_core.jobs import Job, Step, run
 from cnnvis_core.maximization import Maximization, maximize
 from cnnvis_core.models import Layer, Model
-from cnnvis_core.models.card import Modality
 from cnnvis_core.network import family
 from cnnvis_core.render import transfer as drawn
 from cnnvis_core.render.pictures import png
 from cnnvis_core.transfer import Alignment, By, Change, align, common_layers, compare
+from cnnvis_core.ui.collections import tiles_of
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.jobs import run_job
 from cnnvis_core.ui.layers import take_unit
@@ -39,12 +38,6 @@ TITLES = {
     "excess": "response change (1 - r)",
     "weight": "weight change",
 }
-
-
-@st.cache_resource(max_entries=2, show_spinner="Cutting the samples into tiles")
-def tiles_of(modality: Modality) -> Dataset:
-    """Tiles of the samples, which all networks are shown."""
-    return sample_tiles(modality)
 
 
 def choose_order() -> By:

@@ -12,7 +12,8 @@ SAMPLES, OWN = "Samples", "Yours"
 
 
 @st.cache_resource(max_entries=2, show_spinner="Cutting the samples into tiles")
-def _tiles(modality: Modality) -> MemoryDataset:
+def tiles_of(modality: Modality) -> MemoryDataset:
+    """Tiles of the sample pictures, or parts of the sample sounds, for all visitors."""
     return sample_tiles(modality)
 
 
@@ -30,7 +31,7 @@ def choose_collection(modality: Modality) -> MemoryDataset:
         bind="query-params", help=f"Tiles of the sample {word}, or {word} of your own.",
     )  # fmt: skip
     if which == SAMPLES:
-        return _tiles(modality)
+        return tiles_of(modality)
     given = st.file_uploader(
         f"Your {word}, or a zip of them",
         accept_multiple_files=True,

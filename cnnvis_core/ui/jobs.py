@@ -12,8 +12,11 @@ from typing import Any, Generic, TypeVar
 
 import streamlit as st
 from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from cnnvis_core.errors import BusyError
 from cnnvis_core.jobs import Job, Progress
+from cnnvis_core.turns import Place, Turns
 
 Result = TypeVar("Result")
 Preview = TypeVar("Preview")
@@ -108,6 +111,18 @@ def _give_back_memory() -> None:
         library.malloc_trim(0)
 
 
+@st.cache_resource(show_spinner=False)
+def _turns() -> Turns:
+    """The device of this process, on which all visitors take turns."""
+    return Turns()
+
+
+def _visitor() -> str:
+    """Tells this visitor's session from all others."""
+    context = get_script_run_ctx(suppress_warning=True)
+    return "" if context is None else context.session_id
+
+
 def _forget_old_previews() -> None:
     """Streamlit keeps every picture of a run until its end; those that were replaced may go."""
     if runtime.exists():
@@ -136,6 +151,22 @@ def run_job(
     show : callable, optional
         Draws a preview.
     """
+    try:
+        return _run(key, start, label, show)
+    except BusyError as error:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.warning(str(error), icon=":material/hourglass:")
+            st.button("Try again", icon=":material/refresh:", key=f"again-{hash(key)}")
+        return Outcome(None, 0.0)
+
+
+def _run(
+    key: Hashable,
+    start: Callable[[], Job[Result, Preview]],
+    label: str,
+    show: Callable[[Progress[Preview]], None] | None,
+) -> Outcome[Result | Preview]:
+    """See `run_job`."""
     kept = recall(key)
     if kept is not None:
         if not kept.complete:
@@ -157,11 +188,21 @@ def run_job(
             args=(key, latest),
         )
     shown, gap = 0.0, SECONDS_BETWEEN_PREVIEWS
+    device, visitor = _turns(), _visitor()
+
+    def waiting(place: Place) -> None:
+        """Say who else is there; a click on Cancel stops the script here, too."""
+        others = "another visitor's" if place.sharing == 2 else f"{place.sharing - 1} visitors'"
+        bar.progress(latest["outcome"].share, text=f"{label}, in turn with {others} work")
+
     with start() as job:
-        for progress in job:
+        for progress in device.run(job, visitor, waiting):
             share = progress.done / max(progress.total, 1)
             latest["outcome"] = Outcome(progress.preview, min(share, 0.999))
-            bar.progress(min(share, 1.0), text=f"{label}: {duration(progress.seconds_left)}")
+            left = progress.seconds_left
+            if left is not None:  # while others are there, theirs has to be waited for as well
+                left *= device.place(visitor).sharing
+            bar.progress(min(share, 1.0), text=f"{label}: {duration(left)}")
             now = time.monotonic()
             if show and progress.preview is not None and now - shown > gap:
                 show(progress)

@@ -6,12 +6,11 @@ from typing import Any
 
 import streamlit as st
 
-from cnnvis_core.datasets import MemoryDataset
 from cnnvis_core.exemplars import Exemplars, build_exemplars
 from cnnvis_core.jobs import Job
 from cnnvis_core.models import Layer, Model
 from cnnvis_core.orientation import rank_modulation, rank_orientation
-from cnnvis_core.ui.change_views import tiles_of
+from cnnvis_core.ui.collections import tiles_of
 from cnnvis_core.ui.exemplar_views import exemplar_view
 from cnnvis_core.ui.jobs import run_job
 from cnnvis_core.ui.relatives import Chosen
@@ -61,7 +60,7 @@ def _draw(model: Model, layer: str, unit: int) -> None:
         lambda: build_exemplars(model, dataset, layer, K, None),
         "Looking through the samples",
     )
-    if found.value is not None and isinstance(dataset, MemoryDataset):
+    if found.value is not None:
         index: Exemplars = found.value
         view = exemplar_view(model, dataset, model.layer(layer))
         view.draw_top(index.top(layer, unit), unit)
