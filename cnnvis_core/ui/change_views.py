@@ -30,7 +30,7 @@ STEPS, LARGEST = 64, 96  # of pictures, and pixels of their side
 SIDE = 112  # pixels of a picture on the page
 ORDERS: dict[By, tuple[str, str, str]] = {
     "response": ("Responses", "response_change", "response_noise"),
-    "excess": ("Beyond noise", "response_change", "response_noise"),
+    "excess": ("Excess", "response_change", "response_noise"),
     "weight": ("Weights", "weight_change", "weight_noise"),
 }
 TITLES = {
@@ -46,7 +46,7 @@ def choose_order() -> By:
         "Most changed by", list(ORDERS), format_func=lambda by: ORDERS[by][0], default="response",
         required=True, key="changed-by", bind="query-params",
         help="Responses: how differently a unit answers to the same inputs in both networks. "
-        "Beyond noise: the same, less its noise. Weights: how far its own weights moved.",
+        "Excess: the same less its noise. Weights: how far its own weights moved.",
     ) or "response"  # fmt: skip
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
@@ -91,11 +94,18 @@ def test_what_is_learned_answers_and_the_base_is_as_it_was(model):
     cv.run(cv.compare(model, tuned, "first.0"))
 
 
-@pytest.mark.parametrize("form", ["folder", "zip"])
+def as_table(files: dict[str, bytes], where: Path) -> Path:
+    labels = [name.split("/")[0] for name in files]
+    table = pa.table({"name": list(files), "label": labels, "image": list(files.values())})
+    pq.write_table(table, where, row_group_size=5)
+    return where
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "parquet"])
 def test_files_and_memory_give_the_same_weights(model, form, tmp_path):
     files = colourful(6)
-    put = {"folder": as_folder, "zip": as_zip}[form]
-    place = put(files, tmp_path / f"in.{form}")
+    put = {"folder": as_folder, "zip": as_zip, "parquet": as_table}[form]
+    place = put(dict(sorted(files.items())), tmp_path / f"in.{form}")
     wanted = cv.run(finetune(model, dataset_of(dict(sorted(files.items()))), epochs=1))
     found = cv.run(finetune(model, place, tmp_path / "out", epochs=1))
     for name, value in found.checkpoints[0].load().module.state_dict().items():
