@@ -89,6 +89,11 @@ class Job(Generic[Result, Preview], Iterator[Progress[Preview]]):
         return Progress(step.done, step.total, left, step.preview)
 
     @property
+    def seconds(self) -> float:
+        """How long its steps took so far."""
+        return self._seconds
+
+    @property
     def finished(self) -> bool:
         """Whether the job ran to its end."""
         return self._finished

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,7 +16,6 @@ Result = TypeVar("Result")
 Preview = TypeVar("Preview")
 
 LOOK_SECONDS = 0.25  # between two looks at the queue, at which a waiting job can be stopped
-MOST_JOBS = 64
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Turns:
         Jobs that may be there at once.
     """
 
-    def __init__(self, most: int = MOST_JOBS) -> None:
+    def __init__(self, most: int = 64) -> None:
         self._changed = threading.Condition()
         self._most = most
         self._there: list[_Seat] = []
@@ -64,7 +63,7 @@ class Turns:
         job: Job[Result, Preview],
         visitor: str,
         waiting: Callable[[Place], None] | None = None,
-    ) -> Iterator[Progress[Preview]]:
+    ) -> Generator[Progress[Preview], None, None]:
         """The steps of a job, each computed in the visitor's turn.
 
         Parameters

@@ -133,7 +133,7 @@ def may_import(importer: str, target: str) -> bool:
         return target == "errors"
     if importer == "turns":
         return target in ("errors", "jobs")
-    if importer in ("disk", "checks"):
+    if importer in ("disk", "checks", "limits"):
         return target == "errors"
     if importer == "inputs":
         return target in ("errors", "jobs", "disk")

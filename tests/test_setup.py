@@ -17,7 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from cnnvis_core.ui.uploads import MEDIA_MB, WEIGHTS_MB
+from cnnvis_core.limits import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
@@ -275,7 +275,7 @@ def test_the_settings_for_hosting() -> None:
     assert CONFIG["browser"]["gatherUsageStats"] is False
     assert CONFIG["client"]["showErrorDetails"] == "none"
     assert CONFIG["client"]["toolbarMode"] == "viewer"
-    assert CONFIG["server"]["maxUploadSize"] == WEIGHTS_MB > MEDIA_MB
+    assert CONFIG["server"]["maxUploadSize"] == Limits().weights_mb > Limits().media_mb
     assert CONFIG["server"]["fileWatcherType"] == "none"
     assert CONFIG["server"]["headless"] is True
     assert CONFIG["server"]["enableXsrfProtection"] is True

@@ -5,8 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from cnnvis_core.datasets import MemoryDataset, dataset_of_uploads, sample_tiles
+from cnnvis_core.limits import limits
 from cnnvis_core.models.card import Modality
-from cnnvis_core.ui.uploads import WEIGHTS_MB, limit_mb
+from cnnvis_core.ui.uploads import limit_mb
 
 SAMPLES, OWN = "Samples", "Yours"
 
@@ -35,7 +36,7 @@ def choose_collection(modality: Modality) -> MemoryDataset:
     given = st.file_uploader(
         f"Your {word}, or a zip of them",
         accept_multiple_files=True,
-        max_upload_size=limit_mb(WEIGHTS_MB),
+        max_upload_size=limit_mb(limits().weights_mb),
         key=f"collection-{modality}",
         help="Folders in a zip are classes. They stay in memory and are gone with your visit.",
     )

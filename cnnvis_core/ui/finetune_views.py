@@ -7,6 +7,7 @@ import streamlit as st
 from cnnvis_core.datasets import MemoryDataset
 from cnnvis_core.errors import CnnvisError, InputError
 from cnnvis_core.jobs import Progress
+from cnnvis_core.limits import limits
 from cnnvis_core.models import Model
 from cnnvis_core.render import transfer as drawn
 from cnnvis_core.transfer import Finetuned, Finetuning, finetune, stages_of
@@ -17,7 +18,6 @@ from cnnvis_core.ui.jobs import recall, run_job
 from cnnvis_core.ui.relatives import Training, keep_training
 
 MOST_EPOCHS = 30
-MOST_BYTES = 2**30  # of a training's weights in memory
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 BATCHES = (8, 16, 32, 64, 128)
 AUGMENTATIONS: dict[Augmentation, str] = {
@@ -104,7 +104,7 @@ def _draw(model: Model, dataset: MemoryDataset, settings: Finetuning, view_key: 
     )
     key = ("finetune", model.card.id, dataset.fingerprint, settings)
 
-    most = int(MOST_BYTES // (4 * (model.card.parameters or 1)))
+    most = int(limits().training_mb * 2**20 // (4 * (model.card.parameters or 1)))
     if settings.epochs > most:
         raise InputError(
             f"{settings.epochs} epochs of {model.card.title} do not fit into a visit's memory; "

@@ -11,11 +11,12 @@ import streamlit as st
 from cnnvis_core.errors import InputError
 from cnnvis_core.inputs import Clip, decode_image, read_audio
 from cnnvis_core.inputs.samples import Sample, samples
+from cnnvis_core.limits import limits
 from cnnvis_core.models import Model
 from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.render.pictures import fit
 from cnnvis_core.ui.links import carry_over, heed_link, keep
-from cnnvis_core.ui.uploads import MEDIA_MB, content, upload_box
+from cnnvis_core.ui.uploads import content, upload_box
 
 Modality = Literal["image", "audio"]
 OWN = "own"  # in place of a sample's name
@@ -137,7 +138,7 @@ def _take_own(modality: Modality) -> None:
     key = f"upload-{modality}"
     upload = upload_box(
         f"Drop a {word} here",
-        MEDIA_MB,
+        limits().media_mb,
         key=key,
         on_change=_forget_removed,
         args=(modality, key),
@@ -158,7 +159,7 @@ def _take_own(modality: Modality) -> None:
         if given is None:
             continue
         try:
-            own = _chosen(modality, content(given, MEDIA_MB, advice), f"your-{word}")
+            own = _chosen(modality, content(given, limits().media_mb, advice), f"your-{word}")
         except InputError as error:
             st.error(str(error), icon=":material/error:")
             continue

@@ -6,23 +6,25 @@ import ctypes
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import streamlit as st
 from streamlit import runtime
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cnnvis_core.errors import BusyError
 from cnnvis_core.jobs import Job, Progress
+from cnnvis_core.limits import limits
 from cnnvis_core.turns import Place, Turns
+from cnnvis_core.ui.logs import logged
 
 Result = TypeVar("Result")
 Preview = TypeVar("Preview")
 
-KEPT_RESULTS = 32
-KEPT_BYTES = 256 * 2**20  # of one visitor
 SECONDS_BETWEEN_PREVIEWS = 0.25
 DRAWING_SHARE = 4  # times as long as a preview takes, the job goes on without one
 
@@ -54,11 +56,11 @@ def _store() -> OrderedDict[Hashable, Outcome[object]]:
 
 def remember(key: Hashable, outcome: Outcome[object]) -> None:
     """Keep an outcome for this visitor; the oldest ones go."""
-    store = _store()
+    store, most = _store(), limits()
     store[key] = outcome
     store.move_to_end(key)
     while len(store) > 1 and (
-        len(store) > KEPT_RESULTS or sum(map(_size, store.values())) > KEPT_BYTES
+        len(store) > most.results or sum(map(_size, store.values())) > most.results_mb * 2**20
     ):
         store.popitem(last=False)
 
@@ -114,7 +116,7 @@ def _give_back_memory() -> None:
 @st.cache_resource(show_spinner=False)
 def _turns() -> Turns:
     """The device of this process, on which all visitors take turns."""
-    return Turns()
+    return Turns(limits().jobs)
 
 
 def _visitor() -> str:
@@ -151,9 +153,18 @@ def run_job(
     show : callable, optional
         Draws a preview.
     """
+    kept = recall(key)
+    if kept is not None:
+        if not kept.complete:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.info(f"Cancelled after {kept.share:.0%}.", icon=":material/cancel:")
+                st.button("Run again", icon=":material/refresh:", on_click=forget, args=(key,))
+        return kept  # type: ignore[return-value]
+    frame = st.empty()
     try:
-        return _run(key, start, label, show)
+        return _run(key, start, label, show, frame)
     except BusyError as error:
+        frame.empty()
         with st.container(horizontal=True, vertical_alignment="center"):
             st.warning(str(error), icon=":material/hourglass:")
             st.button("Try again", icon=":material/refresh:", key=f"again-{hash(key)}")
@@ -165,19 +176,11 @@ def _run(
     start: Callable[[], Job[Result, Preview]],
     label: str,
     show: Callable[[Progress[Preview]], None] | None,
+    frame: DeltaGenerator,
 ) -> Outcome[Result | Preview]:
-    """See `run_job`."""
-    kept = recall(key)
-    if kept is not None:
-        if not kept.complete:
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.info(f"Cancelled after {kept.share:.0%}.", icon=":material/cancel:")
-                st.button("Run again", icon=":material/refresh:", on_click=forget, args=(key,))
-        return kept  # type: ignore[return-value]
-
+    """See `run_job`; draws the bar into a frame."""
     # The button's callback must see how far the job has come, hence a box that both hold.
     latest: dict[str, Outcome[object]] = {"outcome": Outcome(None, 0.0)}
-    frame = st.empty()
     with frame.container(horizontal=True, vertical_alignment="center"):
         bar = st.progress(0.0, text=label)
         st.button(
@@ -195,8 +198,12 @@ def _run(
         others = "another visitor's" if place.sharing == 2 else f"{place.sharing - 1} visitors'"
         bar.progress(latest["outcome"].share, text=f"{label}, in turn with {others} work")
 
-    with start() as job:
-        for progress in device.run(job, visitor, waiting):
+    with (
+        logged(label) as note,
+        start() as job,
+        closing(device.run(job, visitor, waiting)) as steps,
+    ):
+        for progress in note.counted(steps, job):
             share = progress.done / max(progress.total, 1)
             latest["outcome"] = Outcome(progress.preview, min(share, 0.999))
             left = progress.seconds_left
@@ -211,6 +218,7 @@ def _run(
                 # The job goes before its pictures, which on a large sheet take their time.
                 gap = max(SECONDS_BETWEEN_PREVIEWS, DRAWING_SHARE * (shown - now))
         outcome: Outcome[object] = Outcome(job.result, 1.0)
+        note.done = True
     _give_back_memory()
     remember(key, outcome)
     frame.empty()

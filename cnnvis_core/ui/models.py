@@ -8,9 +8,11 @@ import streamlit as st
 from streamlit.typing import UploadedFile
 
 from cnnvis_core.errors import CnnvisError
+from cnnvis_core.limits import limits
 from cnnvis_core.models import Model, ModelCard, catalogue, load, load_checkpoint
+from cnnvis_core.models.shelf import Shelf
 from cnnvis_core.ui.links import heed_link
-from cnnvis_core.ui.uploads import WEIGHTS_MB, content, upload_box
+from cnnvis_core.ui.uploads import content, upload_box
 
 KINDS = {"Picture": "image", "Sound": "audio"}
 
@@ -21,10 +23,14 @@ def cards() -> tuple[ModelCard, ...]:
     return catalogue()
 
 
-@st.cache_resource(max_entries=3, show_spinner=False)
+@st.cache_resource(show_spinner=False)
+def _shelf() -> Shelf:
+    return Shelf(load, limits().models_mb * 2**20)
+
+
 def loaded(model_id: str) -> Model:
     """A model of the catalogue, loaded once a process and shared by all visitors."""
-    return load(model_id)
+    return _shelf().get(model_id)
 
 
 # Keyed by the upload's own name: to hash 200 MB at every click would be felt.
@@ -32,7 +38,7 @@ def loaded(model_id: str) -> Model:
 def own_weights(model_id: str, file_id: str, _file: UploadedFile) -> Model:
     """A visitor's weights in an architecture of the catalogue; seen by that visitor alone."""
     return load_checkpoint(
-        model_id, content(_file, WEIGHTS_MB, "save the weights in half precision")
+        model_id, content(_file, limits().weights_mb, "save the weights in half precision")
     )
 
 
@@ -106,7 +112,7 @@ def draw_sidebar() -> None:
         with st.expander("Your own weights", icon=":material/upload_file:"):
             weights = upload_box(
                 f"A state_dict for {card.title} (.safetensors or .pth)",
-                WEIGHTS_MB,
+                limits().weights_mb,
                 key=f"weights-{card.id}",
                 help="Another number of classes or of input channels is adapted from the file. "
                 "Files that would run code are refused.",
@@ -133,6 +139,8 @@ def chosen_model() -> Model:
         st.stop()
     with st.sidebar:
         _facts(model)
+    # For the log, which tells nothing of a visitor's own files.
+    st.session_state["_model"] = "own" if choice.weights is not None else choice.card.id
     return model
 
 

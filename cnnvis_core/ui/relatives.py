@@ -9,14 +9,13 @@ from typing import Any
 
 import streamlit as st
 
+from cnnvis_core.limits import limits
 from cnnvis_core.models import Model
 from cnnvis_core.models.embedded import control_of, epochs_of, parent_of
 from cnnvis_core.transfer import Checkpoint, Finetuned, Finetuning
 from cnnvis_core.ui.links import heed_link
 from cnnvis_core.ui.models import cards, loaded, own_weights
-from cnnvis_core.ui.uploads import WEIGHTS_MB, upload_box
-
-KEPT_TRAININGS = 3
+from cnnvis_core.ui.uploads import upload_box
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def keep_training(base: Model, data: str, settings: Finetuning, found: Finetuned
             return training
     number = 1 + max((training.number for training in kept), default=0)
     kept.append(Training(number, base.card.id, data, settings, found))
-    del kept[:-KEPT_TRAININGS]
+    del kept[: -limits().trainings]
     return kept[-1]
 
 
@@ -229,7 +228,7 @@ def uploaded(model: Model) -> dict[str, Relative]:
     base = st.session_state["_choice"].card
     file: Any = upload_box(
         f"Weights to compare with, for {base.title} (.safetensors or .pth)",
-        WEIGHTS_MB,
+        limits().weights_mb,
         key=f"compare-{base.id}",
         help="The sidebar takes one network's weights, this box the other's.",
     )

@@ -9,9 +9,6 @@ from streamlit.typing import UploadedFile
 
 from cnnvis_core.errors import InputError
 
-MEDIA_MB = 20  # pictures and sounds
-WEIGHTS_MB = 200
-
 
 def limit_mb(most: int) -> int:
     """``most``, or what the server takes where that is less."""

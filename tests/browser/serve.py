@@ -20,8 +20,10 @@ WEIGHTS = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
 
 
 def report(*_: object) -> None:
-    """Count modules, their hooks, gradients and training flags in the whole process."""
+    """Count modules, their hooks, gradients and training flags, and jobs in the whole process."""
     import torch
+
+    from cnnvis_core.turns import Turns
 
     modules = [m for m in gc.get_objects() if isinstance(m, torch.nn.Module)]
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -31,6 +33,8 @@ def report(*_: object) -> None:
         "gradients": sum(p.grad is not None for m in modules for p in m.parameters(False)),
         "trainable": sum(p.requires_grad for m in modules for p in m.parameters(False)),
         "training": sum(m.training for m in modules),
+        # Without its lock, which a thread that this signal interrupts might hold.
+        "jobs": sum(len(t._there) for t in gc.get_objects() if isinstance(t, Turns)),
     }
     part = REPORT.with_suffix(".part")
     part.write_text(json.dumps(found))

@@ -12,7 +12,8 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import ButtonGroup
 
 from cnnvis_core.inputs.samples import samples
-from cnnvis_core.ui.uploads import MEDIA_MB, WEIGHTS_MB, limit_mb
+from cnnvis_core.limits import Limits
+from cnnvis_core.ui.uploads import limit_mb
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -216,6 +217,6 @@ def test_a_lower_limit_of_the_server_holds_for_every_box():
     before = config.get_option("server.maxUploadSize")
     config.set_option("server.maxUploadSize", 5)
     try:
-        assert (limit_mb(MEDIA_MB), limit_mb(WEIGHTS_MB)) == (5, 5)
+        assert (limit_mb(Limits().media_mb), limit_mb(Limits().weights_mb)) == (5, 5)
     finally:
         config.set_option("server.maxUploadSize", before)

@@ -1,0 +1,47 @@
+"""What an operator may set."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cnnvis_core.errors import InputError
+from cnnvis_core.limits import Limits, limits
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_what_is_not_set_has_its_default():
+    assert Limits.of({}) == Limits()
+    found = Limits.of({"CNNVIS_MEDIA_MB": " 5 ", "CNNVIS_JOBS": "", "OTHER": "x"})
+    assert (found.media_mb, found.jobs) == (5, Limits().jobs)
+
+
+@pytest.mark.parametrize("text", ["many", "1.5", "0", "-3", "99999999999"])
+@pytest.mark.parametrize("part", fields(Limits), ids=lambda part: part.name)
+def test_nonsense_is_refused_with_the_name_of_the_variable(part, text):
+    name = f"CNNVIS_{part.name.upper()}"
+    with pytest.raises(InputError, match=name):
+        Limits.of({name: text})
+
+
+def test_every_limit_is_documented_with_its_default():
+    text = (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8")
+    for part in fields(Limits):
+        row = f"| `CNNVIS_{part.name.upper()}` | {part.default:,} | {part.metadata['words']} |"
+        assert row in text, row
+
+
+def test_a_server_that_is_set_up_wrongly_says_so(monkeypatch):
+    monkeypatch.setenv("CNNVIS_JOBS", "several")
+    limits.cache_clear()
+    try:
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+        assert "CNNVIS_JOBS" in app.error[0].value
+        assert not app.exception
+        assert len(app.title) == 0
+    finally:
+        limits.cache_clear()
