@@ -8,6 +8,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from cnnvis_core.ui.home import home
+from cnnvis_core.ui.housekeeping import housekeeper
 from cnnvis_core.ui.links import note_arrival
 from cnnvis_core.ui.models import draw_sidebar
 
@@ -93,6 +94,7 @@ def pages() -> list[StreamlitPage]:
 
 def run_page() -> None:
     """Declare the pages, draw what all of them share, and run the one that was asked for."""
+    keeper = housekeeper()
     page = st.navigation(pages())
     note_arrival(page.url_path)
     draw_sidebar()
@@ -100,6 +102,7 @@ def run_page() -> None:
     try:
         page.run()
     finally:
+        keeper.look()
         st.session_state.pop("_routed", None)
 
 
