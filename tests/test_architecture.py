@@ -162,7 +162,7 @@ def imports_streamlit(source: str) -> bool:
 def may_import_streamlit(path: Path) -> bool:
     return (
         path == Path("app.py")
-        or path.parts[0] in ("pages", "tests")
+        or path.parts[0] in ("pages", "tests", "benchmarks")
         or path.parts[:2] == ("cnnvis_core", "ui")
     )
 

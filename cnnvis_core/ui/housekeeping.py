@@ -7,6 +7,7 @@ lived through a full collection is therefore set aside (``gc.freeze``) until the
 
 from __future__ import annotations
 
+import atexit
 import gc
 import threading
 import time
@@ -23,6 +24,7 @@ class Housekeeper:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = float("-inf")
+        atexit.register(gc.unfreeze)  # else libraries complain of leaks when the process ends
 
     def look(self) -> bool:
         """Collect and set aside if that is due; returns whether it was."""

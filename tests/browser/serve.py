@@ -25,6 +25,7 @@ def report(*_: object) -> None:
 
     from cnnvis_core.turns import Turns
 
+    gc.unfreeze()  # what was set aside is not listed
     modules = [m for m in gc.get_objects() if isinstance(m, torch.nn.Module)]
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     found = {

@@ -6,7 +6,9 @@ import json
 import multiprocessing
 import random
 import signal
+import sys
 import time
+import types
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -38,7 +40,9 @@ def pile(tmp_path_factory) -> Path:
     return as_folder(pictures(200, 64), tmp_path_factory.mktemp("pile"))
 
 
-def test_a_kill_at_any_moment_costs_a_chunk_at_most(pile, tmp_path):
+def test_a_kill_at_any_moment_costs_a_chunk_at_most(pile, tmp_path, monkeypatch):
+    # Streamlit's tests leave a page as the main module, which new processes would run.
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
     started = time.monotonic()
     whole = build(pile, tmp_path / "whole")
     seconds = time.monotonic() - started
