@@ -3,9 +3,9 @@
     python -m benchmarks.hosting [--visitors 20] [--seconds 60]
 
 Starts the app in a process of its own, on loopback, and visits it by websockets as browsers do:
-each visitor opens page after page, with some seconds of reading in between (``--reading``); half of
-them pages with heavy work that nobody has asked for before, half of them light ones. A page's time
-runs from the request to the end of its script.
+each visitor opens page after page, with a second of reading in between; half of them pages with
+heavy work that nobody has asked for before, half of them light ones. A page's time runs from the
+request to the end of its script.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections import defaultdict
@@ -47,7 +48,7 @@ def served() -> Iterator[str]:
         *(sys.executable, "-m", "streamlit", "run", "app.py"),
         *(f"--server.port={port}", "--server.address=localhost"),
     ]
-    with (ROOT / "training" / "runs" / "hosting.log").open("w") as log:
+    with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "no_proxy": "*"}
         )

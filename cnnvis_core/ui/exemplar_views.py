@@ -72,8 +72,8 @@ def remembered(key: tuple[str, ...], make: Callable[[], Sprite]) -> Sprite:
 class ExemplarView(Protocol):
     """What the page asks of a kind of input."""
 
-    def draw_top(self, table: pd.DataFrame, unit: int) -> None:
-        """Draw a unit's exemplars, strongest first."""
+    def draw_top(self, table: pd.DataFrame, unit: int, ask: bool = True) -> None:
+        """Draw a unit's exemplars, strongest first; ``ask`` how, which a page can do once."""
 
     def crops(self, table: pd.DataFrame, units: range) -> list[Image.Image | None]:
         """The strongest exemplar of some units, for a sheet."""
@@ -112,9 +112,9 @@ class PictureExemplars:
             )
         return found
 
-    def draw_top(self, table: pd.DataFrame, unit: int) -> None:
+    def draw_top(self, table: pd.DataFrame, unit: int, ask: bool = True) -> None:
         """Draw the crops, the pictures around them and, if asked for, guided gradients."""
-        guided = st.toggle(
+        guided = ask and st.toggle(
             "Guided gradients", key="guided", bind="query-params",
             help="What in each crop drives the unit: guided backpropagation of its maximum, or the "
             "plain gradient where the network has no ReLU before it, or others than ReLUs.",
@@ -199,9 +199,9 @@ class SoundExemplars:
         tile = Image.fromarray(sequential(levels[::-1], low, max(high, low + 1e-6)))
         return tile.resize((side, side), Image.Resampling.NEAREST)
 
-    def draw_top(self, table: pd.DataFrame, unit: int) -> None:
+    def draw_top(self, table: pd.DataFrame, unit: int, ask: bool = True) -> None:
         """Play the clips, or the parts of them that were heard."""
-        whole = st.toggle(
+        whole = ask and st.toggle(
             "Whole clips", key="whole-clips", bind="query-params",
             help="Play all of each clip, not only the part that its strongest place heard.",
         )  # fmt: skip

@@ -63,4 +63,4 @@ def _draw(model: Model, layer: str, unit: int) -> None:
     if found.value is not None:
         index: Exemplars = found.value
         view = exemplar_view(model, dataset, model.layer(layer))
-        view.draw_top(index.top(layer, unit), unit)
+        view.draw_top(index.top(layer, unit), unit, ask=False)

@@ -121,3 +121,15 @@ def test_of_a_network_without_relatives_it_is_said_that_nothing_changed():
     app = open_page("transfer", kind="Sound", layer="stem.0")
     assert "nothing has changed" in " ".join(info.value for info in app.info)
     assert not errors(app)
+
+
+@pytest.mark.parametrize("kind", ["Picture", "Sound"])
+def test_tuning_and_exemplars_stand_beside_each_other_before_and_after(kind):
+    if kind == "Sound" and not samples("audio"):
+        pytest.skip("no audio samples in assets")
+    app = open_page("transfer", kind=kind, layer="stem.0")
+    app.session_state["both"] = True
+    app.run()
+    assert not app.exception
+    assert not errors(app)
+    assert captions(app).count("Prefers ") == 2
