@@ -28,6 +28,7 @@ from cnnvis_core.orientation import (
     rank_modulation,
     rank_orientation,
 )
+from cnnvis_core.programs import load_program
 from cnnvis_core.transfer import (
     Alignment,
     Change,
@@ -72,6 +73,7 @@ __all__ = [
     "from_module",
     "load",
     "load_checkpoint",
+    "load_program",
     "maximize",
     "occlude",
     "occluder_for",

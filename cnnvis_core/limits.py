@@ -26,12 +26,18 @@ class Limits:
     """
 
     media_mb: int = _limit(20, 1, 1000, "megabytes of a picture or a sound that is sent")
+    megapixels: int = _limit(60, 1, 60, "megapixels of a picture that is sent")
+    seconds: int = _limit(30, 1, 600, "seconds of a sound that are analysed")
     weights_mb: int = _limit(200, 1, 4000, "megabytes of a weight file, or of a zip, that is sent")
     results_mb: int = _limit(256, 16, 65536, "megabytes of results that are kept for a visitor")
     results: int = _limit(32, 4, 10000, "results that are kept for a visitor")
+    positions: int = _limit(100000, 64, 250000, "places of an occlusion map")
+    steps: int = _limit(2048, 16, 10000, "steps of a maximised picture")
+    epochs: int = _limit(30, 1, 1000, "epochs of a training")
     training_mb: int = _limit(1024, 16, 65536, "megabytes of weights of a visitor's training")
     trainings: int = _limit(3, 1, 100, "trainings that are kept for a visitor")
     models_mb: int = _limit(2048, 16, 1048576, "megabytes of networks that stay in memory")
+    programs: int = _limit(1, 0, 1, "whether visitors may send whole networks (.pt2)")
     jobs: int = _limit(64, 1, 10000, "computations of all visitors at once")
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from cnnvis_core.ui.inputs import choose_input
 from cnnvis_core.ui.jobs import run_job
 from cnnvis_core.ui.models import chosen_model
 from cnnvis_core.ui.navigation import ensure_router
-from cnnvis_core.ui.occluder_controls import box_control, occluder_settings
+from cnnvis_core.ui.occluder_controls import box_control, draw_count, occluder_settings
 from cnnvis_core.ui.occlusion_views import view_for
 
 ensure_router()
@@ -40,7 +40,7 @@ try:
         settings = occluder_settings(model, chosen.item, part)
         subject = x if model.modality == "image" else chosen.item
         occluder = occluder_for(model, subject, **settings.arguments())
-        st.caption(f"{int(occluder.grid.inside(settings.box).sum()):,} positions")
+        draw_count(occluder.grid, settings.box)
 except CnnvisError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()

@@ -139,6 +139,8 @@ def may_import(importer: str, target: str) -> bool:
         return target in ("errors", "jobs", "disk")
     if importer == "models":
         return target in ("errors", "inputs", "jobs", "disk")
+    if importer == "programs":
+        return target in ("errors", "models")
     if importer == "datasets":
         return target in ("errors", "inputs", "models", "disk")
     if importer == "render":

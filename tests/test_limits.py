@@ -20,12 +20,20 @@ def test_what_is_not_set_has_its_default():
     assert (found.media_mb, found.jobs) == (5, Limits().jobs)
 
 
-@pytest.mark.parametrize("text", ["many", "1.5", "0", "-3", "99999999999"])
+@pytest.mark.parametrize("text", ["many", "1.5", "-3", "99999999999"])
 @pytest.mark.parametrize("part", fields(Limits), ids=lambda part: part.name)
 def test_nonsense_is_refused_with_the_name_of_the_variable(part, text):
     name = f"CNNVIS_{part.name.upper()}"
     with pytest.raises(InputError, match=name):
         Limits.of({name: text})
+
+
+@pytest.mark.parametrize("part", fields(Limits), ids=lambda part: part.name)
+def test_the_least_is_taken_and_less_is_not(part):
+    name, least = f"CNNVIS_{part.name.upper()}", part.metadata["least"]
+    assert getattr(Limits.of({name: str(least)}), part.name) == least
+    with pytest.raises(InputError, match=name):
+        Limits.of({name: str(least - 1)})
 
 
 def test_every_limit_is_documented_with_its_default():

@@ -99,7 +99,7 @@ def read_image(data: bytes) -> Image.Image:
     return decode_image(data).image
 
 
-def decode_image(data: bytes) -> Picture:
+def decode_image(data: bytes, most_pixels: int = MAX_PIXELS) -> Picture:
     """Picture and notes from the bytes of a JPEG, PNG, WebP, GIF, BMP or TIFF file.
 
     The first frame of an animation is taken; the EXIF orientation is applied; transparent parts
@@ -113,12 +113,14 @@ def decode_image(data: bytes) -> Picture:
     ----------
     data : bytes
         The file; its name and its declared type play no part.
+    most_pixels : int
+        Pixels that it may have, up to 60 million.
 
     Raises
     ------
     InputError
         If the bytes are not a supported image, are incomplete or damaged, or if the picture is
-        over 60 megapixels, under 8 pixels on a side, more than 20 times as long as wide, or holds
+        over ``most_pixels``, under 8 pixels on a side, more than 20 times as long as wide, or holds
         values that are not finite.
     """
     if not isinstance(data, bytes | bytearray | memoryview):
@@ -137,7 +139,7 @@ def decode_image(data: bytes) -> Picture:
     except _DECODE_ERRORS as error:
         raise InputError(_why_unreadable(data)) from error
     with image:
-        _check_size(*image.size)
+        _check_size(image.size, min(most_pixels, MAX_PIXELS))
         _refuse_many_scans(image, data)
         try:
             return _decode(image, data)
@@ -169,15 +171,16 @@ def _decode(image: Image.Image, data: bytes) -> Picture:
             f"The picture was reduced from {full_size[0]} × {full_size[1]} pixels; "
             f"it is now {max(rgb.size)} pixels long."
         )
-    _check_size(*rgb.size)
+    _check_size(rgb.size)
     return Picture(rgb, tuple(notes))
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
+def _check_size(size: tuple[int, int], most: int = MAX_PIXELS) -> None:
+    width, height = size
+    if width * height > most:
         raise InputError(
             f"The picture has {width * height / 1e6:.0f} megapixels ({width} × {height}), and "
-            f"at most {MAX_PIXELS // 10**6} can be taken; make it smaller and try again."
+            f"at most {most // 10**6} can be taken; make it smaller and try again."
         )
     if min(width, height) < MIN_SIDE:
         raise InputError(

@@ -107,7 +107,13 @@ def places(
 
 
 def kind_of(part: nn.Module) -> str:
-    """Class name, without the prefix that parametrising a module puts before it."""
+    """Class name, without the prefix that parametrising a module puts before it.
+
+    A module that stands for many kinds tells its own.
+    """
+    told = getattr(part, "kind", None)
+    if isinstance(told, str):
+        return told
     kind = type(part).__name__
     return kind.removeprefix("Parametrized") if hasattr(part, "parametrizations") else kind
 

@@ -177,7 +177,7 @@ def record(module: nn.Module, shape: Sequence[int]) -> Graph:
         elsewhere, or takes other steps for other batch sizes.
     """
     try:
-        ghost, true = _weightless(module)
+        ghost, true = weightless(module)
     except (RuntimeError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UntraceableError("it cannot be copied to be watched") from error
     device = next((t.device for t in (*module.parameters(), *module.buffers())), CPU)
@@ -213,7 +213,7 @@ def _grown(two: Any, three: Any) -> Any:
     raise UntraceableError("it takes other steps for other batch sizes")
 
 
-def _weightless(module: nn.Module) -> tuple[nn.Module, dict[int, torch.Tensor]]:
+def weightless(module: nn.Module) -> tuple[nn.Module, dict[int, torch.Tensor]]:
     """Copy of a module whose tensors have no memory, and the true tensor of each by identity."""
     true: dict[int, torch.Tensor] = {}
     memo: dict[int, Any] = {}

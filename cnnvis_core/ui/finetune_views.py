@@ -17,7 +17,6 @@ from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.jobs import recall, run_job
 from cnnvis_core.ui.relatives import Training, keep_training
 
-MOST_EPOCHS = 30
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 BATCHES = (8, 16, 32, 64, 128)
 AUGMENTATIONS: dict[Augmentation, str] = {
@@ -67,7 +66,8 @@ def _ask(model: Model) -> Finetuning:
         help=f"Stages from the input to the answer: {', '.join(stages)}. What does not learn stays "
         "as it is, its normalisation too.",
     )  # fmt: skip
-    epochs = st.number_input("Epochs", 1, MOST_EPOCHS, 3, key="epochs", bind="query-params")
+    most = limits().epochs
+    epochs = st.number_input("Epochs", 1, most, min(3, most), key="epochs", bind="query-params")
     rate = st.select_slider(
         "Learning rate", RATES, 3e-4, format_func="{:g}".format, key="rate",
         help="Of AdamW. Smaller rates change the network less.",

@@ -53,9 +53,9 @@ class Chosen:
 @st.cache_resource(scope="session", max_entries=4, show_spinner=False)
 def _read(modality: Modality, digest: str, _data: bytes) -> tuple[Any, tuple[str, ...], Any]:
     if modality == "image":
-        picture = decode_image(_data)
+        picture = decode_image(_data, limits().megapixels * 10**6)
         return picture.image, picture.notes, fit(picture.image, SHOWN_SIDE)
-    clip = read_audio(_data)
+    clip = read_audio(_data, limits().seconds)
     return clip, clip.notes, None
 
 
@@ -144,7 +144,7 @@ def _take_own(modality: Modality) -> None:
         args=(modality, key),
         help="JPEG, PNG, WebP, GIF, BMP or TIFF."
         if modality == "image"
-        else "WAV, FLAC, OGG or MP3; the first 30 seconds are analysed.",
+        else f"WAV, FLAC, OGG or MP3; the first {limits().seconds} seconds are analysed.",
     )
     live = None
     device = "camera" if modality == "image" else "microphone"

@@ -11,6 +11,7 @@ import streamlit as st
 from cnnvis_core import maximization as mx
 from cnnvis_core.activations import feature_maps
 from cnnvis_core.jobs import Job
+from cnnvis_core.limits import limits
 from cnnvis_core.maximization import Maximization, Objective
 from cnnvis_core.models import Layer, Model
 from cnnvis_core.ui.answers import choose_class, class_labels
@@ -111,8 +112,9 @@ def ask(model: Model) -> Request:
     st.caption(preset.source + ".")
     subject = _subject(model, PLACE if kind == UNIT and preset.place else kind)
     many = kind in (RANGE, ALL)
+    offered = [number for number in STEPS if number <= limits().steps]
     steps = st.select_slider(
-        "Steps", STEPS, 64 if many else preset.steps, bind="query-params",
+        "Steps", offered, min(64 if many else preset.steps, offered[-1]), bind="query-params",
         key="steps-all" if many else f"steps-{slug(manner)}",
     )  # fmt: skip
     size = _size(model, many)

@@ -1,18 +1,17 @@
-"""Choosing a model, loading it once for all visitors, and a visitor's own weights."""
+"""Choosing a model, and loading it once for all visitors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import streamlit as st
-from streamlit.typing import UploadedFile
 
 from cnnvis_core.errors import CnnvisError
 from cnnvis_core.limits import limits
-from cnnvis_core.models import Model, ModelCard, catalogue, load, load_checkpoint
+from cnnvis_core.models import Model, ModelCard, catalogue, load
 from cnnvis_core.models.shelf import Shelf
 from cnnvis_core.ui.links import heed_link
-from cnnvis_core.ui.uploads import content, upload_box
+from cnnvis_core.ui.own_networks import Own, draw_own, own_model
 
 KINDS = {"Picture": "image", "Sound": "audio"}
 
@@ -31,15 +30,6 @@ def _shelf() -> Shelf:
 def loaded(model_id: str) -> Model:
     """A model of the catalogue, loaded once a process and shared by all visitors."""
     return _shelf().get(model_id)
-
-
-# Keyed by the upload's own name: to hash 200 MB at every click would be felt.
-@st.cache_resource(scope="session", max_entries=2, show_spinner="Reading your weights")
-def own_weights(model_id: str, file_id: str, _file: UploadedFile) -> Model:
-    """A visitor's weights in an architecture of the catalogue; seen by that visitor alone."""
-    return load_checkpoint(
-        model_id, content(_file, limits().weights_mb, "save the weights in half precision")
-    )
 
 
 def size_text(count: int) -> str:
@@ -77,10 +67,10 @@ def _download(card: ModelCard) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """A network of the catalogue, and the visitor's weights for it if there are any."""
+    """A network of the catalogue, and what the visitor sent in its place if there is anything."""
 
     card: ModelCard
-    weights: UploadedFile | None
+    own: Own
 
 
 def draw_sidebar() -> None:
@@ -109,15 +99,8 @@ def draw_sidebar() -> None:
             "Type to search.",
         )
         card = found.get(model_id) or next(iter(found.values()))
-        with st.expander("Your own weights", icon=":material/upload_file:"):
-            weights = upload_box(
-                f"A state_dict for {card.title} (.safetensors or .pth)",
-                limits().weights_mb,
-                key=f"weights-{card.id}",
-                help="Another number of classes or of input channels is adapted from the file. "
-                "Files that would run code are refused.",
-            )
-    st.session_state["_choice"] = Choice(card, weights)
+        own = draw_own(card)
+    st.session_state["_choice"] = Choice(card, own)
 
 
 def chosen_model() -> Model:
@@ -129,7 +112,7 @@ def chosen_model() -> Model:
     choice: Choice = st.session_state["_choice"]
     try:
         with st.sidebar:
-            model = _own_model(choice)
+            model = own_model(choice.own, choice.card)
         if model is None:
             if not choice.card.available_offline:
                 _download(choice.card)
@@ -140,20 +123,7 @@ def chosen_model() -> Model:
     with st.sidebar:
         _facts(model)
     # For the log, which tells nothing of a visitor's own files.
-    st.session_state["_model"] = "own" if choice.weights is not None else choice.card.id
-    return model
-
-
-def _own_model(choice: Choice) -> Model | None:
-    """The visitor's own weights in an architecture, if there are any that fit."""
-    if choice.weights is None:
-        return None
-    try:
-        model = own_weights(choice.card.id, choice.weights.file_id, choice.weights)
-    except CnnvisError as error:
-        st.error(str(error), icon=":material/error:")
-        return None
-    st.success(f"{model.card.title}: {len(model.classes)} classes.", icon=":material/check:")
+    st.session_state["_model"] = "own" if choice.own else choice.card.id
     return model
 
 

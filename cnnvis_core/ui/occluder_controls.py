@@ -8,11 +8,13 @@ from typing import Any
 
 import streamlit as st
 
+from cnnvis_core.errors import InputError
 from cnnvis_core.inputs import Clip
+from cnnvis_core.limits import limits
 from cnnvis_core.models import Model
 from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.models.model import ScoreKind
-from cnnvis_core.occlusion import Box, default_patch, default_sound_patch
+from cnnvis_core.occlusion import Box, Grid, default_patch, default_sound_patch
 
 _SCORES: Mapping[str, ScoreKind] = {"Probability": "probability", "Logit": "logit"}
 _PICTURE_FILLS = {
@@ -227,3 +229,20 @@ def occluder_settings(model: Model, item: Any, control: BoxControl) -> OccluderS
     if isinstance(model.frontend, LogMel):
         return sound_settings(item, model.frontend.sample_rate / 2, control)
     return picture_settings(model, control)
+
+
+def draw_count(grid: Grid, box: Box | None) -> None:
+    """Say how many places will be covered.
+
+    Raises
+    ------
+    InputError
+        If they are more than this server measures.
+    """
+    count, most = int(grid.inside(box).sum()), limits().positions
+    if count > most:
+        raise InputError(
+            f"These settings give {count:,} positions, and at most {most:,} are measured here; "
+            "make the step or the place larger."
+        )
+    st.caption(f"{count:,} positions")

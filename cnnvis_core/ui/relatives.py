@@ -14,7 +14,8 @@ from cnnvis_core.models import Model
 from cnnvis_core.models.embedded import control_of, epochs_of, parent_of
 from cnnvis_core.transfer import Checkpoint, Finetuned, Finetuning
 from cnnvis_core.ui.links import heed_link
-from cnnvis_core.ui.models import cards, loaded, own_weights
+from cnnvis_core.ui.models import cards, loaded
+from cnnvis_core.ui.own_networks import own_weights
 from cnnvis_core.ui.uploads import upload_box
 
 
@@ -225,7 +226,10 @@ def choose_relative(among: Mapping[str, Relative], label: str, key: str, first: 
 
 def uploaded(model: Model) -> dict[str, Relative]:
     """Draw a box for further weights of the chosen network; what was sent, by id."""
-    base = st.session_state["_choice"].card
+    choice = st.session_state["_choice"]
+    if choice.own.program is not None:  # of another architecture than the catalogue's
+        return {}
+    base = choice.card
     file: Any = upload_box(
         f"Weights to compare with, for {base.title} (.safetensors or .pth)",
         limits().weights_mb,

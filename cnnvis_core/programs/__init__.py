@@ -1,0 +1,5 @@
+"""Networks of any architecture, from programs that ``torch.export.save`` wrote."""
+
+from cnnvis_core.programs.opening import load_program, told_shape
+
+__all__ = ["load_program", "told_shape"]
