@@ -3,15 +3,17 @@
 import streamlit as st
 
 import cnnvis_core  # noqa: F401  # First and whole: two visitors at once must not import halves.
-from cnnvis_core.errors import InputError
+from cnnvis_core.errors import CnnvisError
 from cnnvis_core.limits import limits
+from cnnvis_core.models.catalogue import of_this_server
 from cnnvis_core.ui.navigation import run_page
 
 st.set_page_config(page_title="cnnvis", page_icon=":material/biotech:", layout="wide")
 
 try:
     limits()
-except InputError as error:
+    of_this_server()
+except CnnvisError as error:
     st.error(f"This server is not set up rightly: {error}", icon=":material/settings:")
     st.stop()
 

@@ -49,9 +49,9 @@ st.dataframe(
         {
             "title": entry.title,
             "offline": entry.available_offline,
-            "MB": entry.bytes / 2**20,
+            "MB": entry.bytes / 2**20 or None,  # unknown until it is loaded
             "for": entry.modality,
-            "classes": entry.classes,
+            "classes": entry.classes or None,
             "accuracy": entry.accuracy,
             "licence": entry.licence,
             "id": entry.id,

@@ -7,6 +7,7 @@ from cnnvis_core.models.loading import from_module, load
 from cnnvis_core.models.model import Layer, Model, ReceptiveField, ScoreKind
 from cnnvis_core.models.preprocessing import ImageFrontend
 from cnnvis_core.models.probe import has_activation
+from cnnvis_core.models.registry import Registered
 from cnnvis_core.models.units import Reduction, unit_model
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "ModelCard",
     "ReceptiveField",
     "Reduction",
+    "Registered",
     "ScoreKind",
     "catalogue",
     "from_module",

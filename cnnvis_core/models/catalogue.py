@@ -1,30 +1,58 @@
-"""What can be loaded: the embedded models, YAMNet, and torchvision's CNNs."""
+"""What can be loaded: the embedded models, a server's own, YAMNet, and torchvision's CNNs."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 
 from cnnvis_core.errors import ModelError
 from cnnvis_core.models.blueprint import Blueprint, State
 from cnnvis_core.models.card import ModelCard
 from cnnvis_core.models.download import Patience, ProgressCallback, WeightFile
 from cnnvis_core.models.embedded import CONTROL, embedded_blueprint, embedded_card, embedded_ids
+from cnnvis_core.models.registry import (
+    VARIABLE,
+    Registered,
+    registered,
+    registered_blueprint,
+)
 from cnnvis_core.models.zoo import fetch_state, zoo_blueprint, zoo_card, zoo_ids
 
 YAMNET = "yamnet"
 
 
 def catalogue() -> tuple[ModelCard, ...]:
-    """Cards of all models: embedded ones first, then YAMNet, then torchvision's in order of name.
+    """Cards of all models: embedded ones, a server's own, YAMNet, torchvision's in order of name.
 
     No network is built and nothing is downloaded. ``available_offline`` tells whether the weights
-    are on this machine now.
+    are on this machine now. See `Registered` for a server's own.
+
+    Raises
+    ------
+    ModelError
+        If the file with the server's own networks cannot be used.
     """
     return (
         *(embedded_card(model_id) for model_id in embedded_ids()),
+        *(entry.card(name) for name, entry in of_this_server().items()),
         yamnet_card(),
         *(zoo_card(model_id) for model_id in zoo_ids()),
     )
+
+
+def of_this_server() -> Mapping[str, Registered]:
+    """The server's own networks by id.
+
+    Raises
+    ------
+    ModelError
+        If the file that names them cannot be used, or takes an id of another model.
+    """
+    found = registered()
+    taken = found.keys() & {*embedded_ids(), YAMNET, *zoo_ids()}
+    if taken:
+        raise ModelError(f"{VARIABLE}: {sorted(taken)[0]} is the id of another model.")
+    return found
 
 
 def blueprint(model_id: str, patience: Patience | None = None) -> Blueprint:
@@ -37,6 +65,9 @@ def blueprint(model_id: str, patience: Patience | None = None) -> Blueprint:
     """
     if model_id == YAMNET:
         return yamnet_blueprint(patience)
+    own = of_this_server()
+    if model_id in own:
+        return registered_blueprint(model_id, own[model_id])
     embedded = embedded_ids()
     name, _, epoch = str(model_id).partition(":")
     if name in embedded and (not epoch or epoch.isdecimal() or epoch == CONTROL):
@@ -45,7 +76,7 @@ def blueprint(model_id: str, patience: Patience | None = None) -> Blueprint:
     public = zoo_ids()
     if model_id in public:
         return zoo_blueprint(model_id, patience)
-    near = difflib.get_close_matches(str(model_id), [*embedded, YAMNET, *public], 3, 0.4)
+    near = difflib.get_close_matches(str(model_id), [*embedded, *own, YAMNET, *public], 3, 0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else "see catalogue() for all names."
     raise ModelError(f"There is no model named {model_id!r}; {hint}")
 

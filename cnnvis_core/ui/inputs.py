@@ -84,8 +84,12 @@ def choose_input(modality: Modality) -> Chosen:
     own: Chosen | None = st.session_state.get(f"own-{modality}")
     offered = {sample.id: sample for sample in samples(modality)}
     titles = {name: sample.title for name, sample in offered.items()}
+    mine = f"Your {_WORDS[modality]}"
     if own is not None:
-        titles = {OWN: f"Your {_WORDS[modality]}", **titles}
+        titles = {OWN: mine, **titles}
+    elif st.query_params.get(f"sample-{modality}") == mine:
+        # A link of somebody else's, or a server that was started anew.
+        st.info(f"{mine} is not here; send it (again) to see it.", icon=":material/info:")
     key = f"sample-{modality}"
     heed_link(key, {title: name for name, title in titles.items()})
     carry_over(key, titles, next(iter(offered)))

@@ -66,9 +66,21 @@ class Server:
         raise AssertionError("the server did not report")
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return int(free.getsockname()[1])
+
+
 @contextlib.contextmanager
-def serve(folder: Path, weights: Mapping[str, WeightFile] | None = None) -> Iterator[Server]:
-    """Start a fresh server on a free port and wait until it is healthy.
+def serve(
+    folder: Path,
+    weights: Mapping[str, WeightFile] | None = None,
+    environment: Mapping[str, str] | None = None,
+    port: int | None = None,
+) -> Iterator[Server]:
+    """Start a fresh server and wait until it is healthy.
 
     Parameters
     ----------
@@ -76,11 +88,13 @@ def serve(folder: Path, weights: Mapping[str, WeightFile] | None = None) -> Iter
         For its log, its report and the weights that it downloads.
     weights : mapping, optional
         Where the public weights of some models come from instead.
+    environment : mapping, optional
+        Further variables of its environment.
+    port : int, optional
+        Where it listens, such as a server did that was killed; a free one if left out.
     """
     elsewhere = {name: (file.url, file.size) for name, file in (weights or {}).items()}
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = port or free_port()
     log = (folder / "server.log").open("w")
     report = folder / "report.json"
     process = subprocess.Popen(
@@ -95,6 +109,7 @@ def serve(folder: Path, weights: Mapping[str, WeightFile] | None = None) -> Iter
         env={
             **os.environ,
             **{"PYTHONPATH": str(ROOT), "TORCH_HOME": str(folder / "torch"), "no_proxy": "*"},
+            **(environment or {}),
         },
     )
     url = f"http://localhost:{port}"

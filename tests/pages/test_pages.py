@@ -172,6 +172,9 @@ def test_the_sample_is_back_when_one_s_own_picture_is_removed():
 def test_a_link_to_a_picture_that_somebody_else_brought_opens_a_sample():
     app = open_page("occlude", **{"sample-image": "Your picture"})
     assert sample_pill(app).value == samples("image")[0].id
+    assert any("Your picture is not here" in i.value for i in app.info)
+    app.file_uploader(key="upload-image").upload("mine.png", picture_file(), "image/png").run()
+    assert not any("is not here" in i.value for i in app.info)
     assert not app.error
 
 
