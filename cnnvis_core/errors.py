@@ -17,3 +17,7 @@ class ModelError(CnnvisError):
 
 class BusyError(CnnvisError):
     """There is too much to do at the moment; the same thing can be tried again."""
+
+
+class LostError(BusyError):
+    """What computed something is gone; the same thing can be tried again."""

@@ -10,7 +10,7 @@ from cnnvis_core.exemplars.export import as_json
 from cnnvis_core.render.exemplars import crop_sheet
 from cnnvis_core.render.pictures import png
 from cnnvis_core.render.tuning import tuning_csv
-from cnnvis_core.ui.collections import choose_collection
+from cnnvis_core.ui.collections import choose_collection, tiles_of
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.exemplar_views import (
     A_PAGE,
@@ -27,7 +27,7 @@ from cnnvis_core.ui.exemplar_views import (
 from cnnvis_core.ui.jobs import run_job
 from cnnvis_core.ui.layers import choose_layer, choose_unit, draw_diagram, take_unit
 from cnnvis_core.ui.links import unit_links
-from cnnvis_core.ui.models import chosen_model
+from cnnvis_core.ui.models import chosen_model, is_public
 from cnnvis_core.ui.navigation import ensure_router
 from cnnvis_core.ui.tiles import tile_sheet
 from cnnvis_core.ui.tuning import measured_layers
@@ -61,6 +61,7 @@ try:
             ("exemplars", model.card.id, dataset.fingerprint),
             lambda: cv.build_exemplars(model, dataset, names, K, None),
             "Looking through the collection",
+            public=is_public(model) and dataset is tiles_of(model.modality),
         )
         if outcome.value is None:
             st.stop()

@@ -17,7 +17,7 @@ from cnnvis_core.ui.inputs import choose_input, excerpt
 from cnnvis_core.ui.jobs import run_job
 from cnnvis_core.ui.layers import choose_layer, choose_unit, draw_diagram
 from cnnvis_core.ui.links import heed_link
-from cnnvis_core.ui.models import chosen_model
+from cnnvis_core.ui.models import chosen_model, is_public
 from cnnvis_core.ui.mosaic import draw_mosaic_test
 from cnnvis_core.ui.navigation import ensure_router
 
@@ -92,6 +92,7 @@ try:
     score: ScoreKind = "probability" if what == "A class" else "logit"
     subject = x if model.modality == "image" else chosen.item
     key = (model.card.id, chosen.key, tuple(sorted(question.items())), methods)
+    public = is_public(model) and not chosen.own
 except CnnvisError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()
@@ -104,12 +105,14 @@ with results:
             (*key, "gradients"),
             lambda: compare_methods(model, x, methods, **question),
             "Following gradients",
+            public=public,
         ).value
         control = (
             run_job(
                 (*key, "gradients", "shuffled"),
                 lambda: compare_methods(model, x, methods, shuffle_weights=True, **question),
                 "Following gradients through shuffled weights",
+                public=public,
             ).value
             if shuffled
             else None
@@ -119,6 +122,7 @@ with results:
                 (*key[:3], "beside"),
                 lambda: occlude(answering, subject, target, score="logit"),
                 "Covering every place",
+                public=public,
             )
             if with_occlusion
             else None
@@ -169,6 +173,7 @@ for name, heat in maps.items():
             (*key, name, "curves"),
             partial(faithfulness, answering, occluder, heat, target, score=score),
             f"Scoring {name}",
+            public=public,
         ).value
     canvas, said_of = captions[name]
     if curves is not None:

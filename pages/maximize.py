@@ -1,11 +1,13 @@
 """The input that drives a unit, a layer or a class, as it forms."""
 
+from functools import partial
+
 import streamlit as st
 
 import cnnvis_core  # noqa: F401  # First and whole: two visitors at once must not import halves.
 from cnnvis_core.errors import CnnvisError
 from cnnvis_core.jobs import Progress
-from cnnvis_core.maximization import Maximization
+from cnnvis_core.maximization import Maximization, maximize
 from cnnvis_core.render.files import wav
 from cnnvis_core.render.maximized import animation, gallery, maximization_npz, side_by_side
 from cnnvis_core.render.pictures import enlarged, png
@@ -15,7 +17,7 @@ from cnnvis_core.ui.layers import draw_diagram
 from cnnvis_core.ui.links import unit_links
 from cnnvis_core.ui.maximization_controls import ask
 from cnnvis_core.ui.maximization_views import draw_matrix, drawn_view, heard
-from cnnvis_core.ui.models import chosen_model
+from cnnvis_core.ui.models import chosen_model, is_public
 from cnnvis_core.ui.navigation import ensure_router
 from cnnvis_core.ui.tiles import tile_sheet
 
@@ -70,7 +72,10 @@ with results:
 
     try:
         with status:
-            outcome = run_job(asked.key, lambda: asked.job(model), "Climbing", show)
+            outcome = run_job(
+                asked.key, partial(maximize, model, **asked.call), "Climbing", show,
+                public=is_public(model) and not asked.own,
+            )  # fmt: skip
     except CnnvisError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()

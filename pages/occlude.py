@@ -12,7 +12,7 @@ from cnnvis_core.ui.answers import choose_class, draw_top, probabilities
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.inputs import choose_input
 from cnnvis_core.ui.jobs import run_job
-from cnnvis_core.ui.models import chosen_model
+from cnnvis_core.ui.models import chosen_model, is_public
 from cnnvis_core.ui.navigation import ensure_router
 from cnnvis_core.ui.occluder_controls import box_control, draw_count, occluder_settings
 from cnnvis_core.ui.occlusion_views import view_for
@@ -46,6 +46,7 @@ except CnnvisError as error:
     st.stop()
 
 key = (model.card.id, chosen.key, target, settings)
+public = is_public(model) and not chosen.own
 view = view_for(model, chosen, occluder)
 
 
@@ -77,7 +78,7 @@ with results:
 
     try:
         with status:
-            outcome = run_job(key, start, "Covering every place", show)
+            outcome = run_job(key, start, "Covering every place", show, public)
     except CnnvisError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()
@@ -116,6 +117,7 @@ with details:
                 curves_key,
                 lambda: faithfulness(model, occluder, found.heatmap, target),
                 "Measuring",
+                public=public,
             ).value
             if curves is not None:
                 areas = {

@@ -1,5 +1,7 @@
 """Units ranked by their tuning: to gratings, or to ripples of sound."""
 
+from functools import partial
+
 import streamlit as st
 
 import cnnvis_core  # noqa: F401  # First and whole: two visitors at once must not import halves.
@@ -10,7 +12,7 @@ from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.jobs import recall, run_job
 from cnnvis_core.ui.layers import choose_layer, choose_unit, draw_diagram, take_unit
 from cnnvis_core.ui.links import unit_links
-from cnnvis_core.ui.models import chosen_model
+from cnnvis_core.ui.models import chosen_model, is_public
 from cnnvis_core.ui.navigation import ensure_router
 from cnnvis_core.ui.tiles import tile_sheet
 from cnnvis_core.ui.tuning import measured_layers
@@ -50,8 +52,9 @@ with results:
     try:
         with status:
             outcome = run_job(
-                (*asked.key, layer.name), lambda: asked.start([layer.name], True), view.doing, show
-            )
+                (*asked.key, layer.name), partial(asked.start, [layer.name], True), view.doing,
+                show, is_public(model),
+            )  # fmt: skip
     except CnnvisError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()
@@ -90,7 +93,8 @@ with right:
         st.session_state["wanted-depth"] = depth
 
     if recall(depth) or st.session_state.get("wanted-depth") == depth:
-        every = run_job(depth, lambda: asked.start(measured_layers(model), False), view.doing)
+        start = partial(asked.start, measured_layers(model), False)
+        every = run_job(depth, start, view.doing, public=is_public(model))
         if every.value is not None:
             view.draw_depth(every.value)
     else:

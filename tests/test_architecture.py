@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 Graph = Mapping[str, set[str]]
 
-BASE = ("models", "inputs", "jobs", "datasets", "disk", "checks")
+BASE = ("models", "inputs", "jobs", "datasets", "disk", "checks", "remote")
 # What changes between two networks is told by what another method finds in each.
 BUILDS_ON = {"transfer": ("maximization",)}
 
@@ -131,8 +131,10 @@ def may_import(importer: str, target: str) -> bool:
         return True
     if importer == "jobs":
         return target == "errors"
-    if importer == "turns":
+    if importer in ("turns", "sharing"):
         return target in ("errors", "jobs")
+    if importer == "remote":
+        return target in ("errors", "jobs", "models")
     if importer in ("disk", "checks", "limits"):
         return target == "errors"
     if importer == "inputs":
@@ -332,3 +334,27 @@ def test_importing_the_library_is_light() -> None:
     loaded = set(done.stdout.split())
     assert "cnnvis_core" in loaded
     assert not loaded & {"streamlit", "librosa"}
+
+
+def modes_across_steps(source: str) -> list[int]:
+    """Lines where a computation yields inside a mode of torch's, which belongs to its thread."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.With):
+            modes = [ast.unparse(item.context_expr) for item in node.items]
+            inside = any(isinstance(part, ast.Yield | ast.YieldFrom) for part in ast.walk(node))
+            if inside and any(mode.startswith("torch.") for mode in modes):
+                found.append(node.lineno)
+    return found
+
+
+def test_no_step_of_a_job_leaves_a_mode_on_in_its_thread() -> None:
+    assert modes_across_steps("def f():\n  with torch.no_grad():\n    yield 1") == [2]
+    assert modes_across_steps("def f():\n  with torch.no_grad():\n    g()\n  yield 1") == []
+    wrong = {
+        str(path): lines
+        for path in python_files()
+        if path.parts[0] in ("cnnvis_core", "pages")
+        and (lines := modes_across_steps((ROOT / path).read_text(encoding="utf-8")))
+    }
+    assert wrong == {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ from cnnvis_core.datasets.dataset import reopened, sample_hash
 from cnnvis_core.errors import CnnvisError, InputError
 from cnnvis_core.exemplars.counting import Counted, Counter
 from cnnvis_core.models.model import Model
+from cnnvis_core.remote.connection import connected, ray_module
 
 AHEAD = 2  # chunks a worker has in hand, so that it never waits for the next
-KNOCK_SECONDS = 5.0
-NO_CLUSTER = "There is no Ray cluster at {!r}; start one with `ray start`, or leave --ray out."
 LOST = "The cluster's workers cannot go on ({}); the same call goes on from what was saved."
 OTHER_MODEL = "A worker of the cluster has other weights of the model; give all the same ones."
 OTHER_DATA = (
@@ -74,14 +72,8 @@ class Cluster:
         self, counter: Counter, dataset: Dataset, bounds: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[int, Counted | None]]:
         """See `Crew`."""
-        ray = _ray()
-        ours = not ray.is_initialized()
-        if ours:
-            _knock(self.address)
-            try:
-                ray.init(address=self.address, logging_level="ERROR", log_to_driver=False)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise InputError(NO_CLUSTER.format(self.address)) from error
+        ours = not ray_module().is_initialized()
+        ray = connected(self.address)
         actors: list[Any] = []
         try:
             parts = ray.cluster_resources()
@@ -142,24 +134,3 @@ def _last_line(error: Exception) -> str:
     """The last line that says something, of an error that carries a worker's whole traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-
-def _knock(address: str) -> None:
-    """Refuse an address at which nobody answers; Ray itself would wait for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not host or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
-    except OSError as error:
-        raise InputError(NO_CLUSTER.format(address)) from error
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError(
-            "Ray is not installed; run `pip install -r requirements-ray.txt`, or leave --ray out."
-        ) from error
-    return ray

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property, lru_cache
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -111,6 +111,10 @@ class Model:
     frontend: Frontend
     layers: tuple[Layer, ...] = ()
     exclusive: bool = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and sent: what it is made of, not what it has noted on the way."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
 
     @property
     def modality(self) -> Modality:

@@ -36,13 +36,13 @@ class Shelf:
         ModelError
             If it cannot be loaded; the next request tries again.
         """
-        found = self._there(name)
+        found = self.there(name)
         if found is not None:
             return found
         with self._lock:
             own = self._loading.setdefault(name, threading.Lock())
         with own:
-            found = self._there(name)
+            found = self.there(name)
             if found is None:
                 found = self._load(name)
                 self._put(name, found)
@@ -54,7 +54,8 @@ class Shelf:
         with self._lock:
             return tuple(self._models)
 
-    def _there(self, name: str) -> Model | None:
+    def there(self, name: str) -> Model | None:
+        """The network of an id if it is on the shelf."""
         with self._lock:
             if name not in self._models:
                 return None

@@ -98,6 +98,13 @@ def _names(layers: str | Sequence[str]) -> tuple[str, ...]:
     return (layers,) if isinstance(layers, str) else tuple(layers)
 
 
+@torch.inference_mode()
+def _grams(probe: Probe, wanted: tuple[str, ...], part: torch.Tensor) -> torch.Tensor:
+    """Centred Gram matrices of some layers for a part of the inputs, on the CPU."""
+    maps = probe.maps(part.to(probe.model.device))
+    return torch.stack([centred_gram(maps[name]).cpu() for name in wanted])
+
+
 def _align(
     models: tuple[Model, Model],
     names: tuple[tuple[str, ...], tuple[str, ...]],
@@ -113,11 +120,9 @@ def _align(
     ]
     grams: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []
     parts = [part for part in batches(x) if len(part) == len(batches(x)[0])]
-    with torch.inference_mode():
-        for number, part in enumerate(parts, 1):
-            for probe, wanted, kept in zip(probes, names, grams, strict=True):
-                maps = probe.maps(part.to(probe.model.device))
-                kept.append(torch.stack([centred_gram(maps[name]).cpu() for name in wanted]))
-            yield Step(most + most * number // len(parts), 2 * most)
+    for number, part in enumerate(parts, 1):
+        for probe, wanted, kept in zip(probes, names, grams, strict=True):
+            kept.append(_grams(probe, wanted, part))
+        yield Step(most + most * number // len(parts), 2 * most)
     values = cka(torch.stack(grams[0]), torch.stack(grams[1]))
     return Alignment(*names, values.numpy(), len(x))

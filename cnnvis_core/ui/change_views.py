@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from cnnvis_core.ui.collections import tiles_of
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.jobs import run_job
 from cnnvis_core.ui.layers import take_unit
+from cnnvis_core.ui.models import is_public
 from cnnvis_core.ui.relatives import Chosen
 from cnnvis_core.ui.tiles import tile_sheet
 
@@ -87,6 +88,11 @@ class ChangeView:
         return *(model.card.id for model in networks), self.layer.name
 
     @property
+    def public(self) -> bool:
+        """Whether no network of the visitor's own is among them."""
+        return is_public(*self.models, *self.controls)
+
+    @property
     def sound(self) -> bool:
         """Whether the networks hear."""
         return self.models[0].modality == "audio"
@@ -101,11 +107,13 @@ class ChangeView:
         a, b = self.models
         outcome = run_job(
             ("change", *self.key),
-            lambda: compare(
-                a, b, self.layer.name, tiles_of(a.modality), controls=self.controls, most=SHOWN
+            partial(
+                compare, a, b, self.layer.name, tiles_of(a.modality), controls=self.controls,
+                most=SHOWN,
             ),
             "Showing inputs to both networks",
-        )
+            public=self.public,
+        )  # fmt: skip
         return outcome.value
 
     def draw_ranking(self, found: Change, unit: int) -> None:
@@ -146,7 +154,8 @@ class ChangeView:
         a, b = self.models
         outcome = run_job(
             ("pairs", *self.key, units),
-            lambda: compare(
+            partial(
+                compare,
                 a,
                 b,
                 self.layer.name,
@@ -158,6 +167,7 @@ class ChangeView:
                 size=self.size,
             ),
             "Drawing units in both networks",
+            public=self.public,
         )
         found: Change | None = outcome.value
         if found is None:
@@ -218,10 +228,12 @@ class ChangeView:
         steps += [(f"Epoch {epoch}", Chosen(relative, epoch)) for epoch in relative.epochs]
         if not relative.epochs:
             steps.append((self.after.title, self.after))
+        models = [chosen.model for _, chosen in steps]
         outcome = run_job(
             ("epochs", *(chosen.key for _, chosen in steps), self.layer.name, unit),
-            lambda: Job(self._drawn_epochs([chosen for _, chosen in steps], unit)),
+            partial(_each_drawn, models, self.layer.name, unit, self.size),
             "Drawing the unit after each epoch",
+            public=is_public(*models),
         )
         if outcome.value is None:
             return
@@ -236,18 +248,6 @@ class ChangeView:
                     mark = "**" if chosen.epoch == self.after.epoch else ""
                     st.caption(f"{mark}{title}{mark}")
 
-    def _drawn_epochs(
-        self, steps: Sequence[Chosen], unit: int
-    ) -> Generator[Step[None], None, tuple[Maximization, ...]]:
-        found = []
-        for number, chosen in enumerate(steps):
-            with maximize(chosen.model, self.layer.name, [unit], STEPS, self.size) as job:
-                for progress in job:
-                    share = progress.done / max(progress.total, 1)
-                    yield Step(round((number + share) * STEPS), len(steps) * STEPS)
-            found.append(job.result)
-        return tuple(found)
-
     def draw_depth(self) -> None:
         """Draw how far the weights of every convolution moved."""
         a, b = self.models
@@ -255,6 +255,7 @@ class ChangeView:
             ("depth", a.card.id, b.card.id),
             lambda: Job(_depth(a, b)),
             "Comparing all layers' weights",
+            public=is_public(a, b),
         )
         if outcome.value is None:
             return
@@ -272,8 +273,11 @@ class ChangeView:
         a, b = self.models
         outcome = run_job(
             ("alignment", a.card.id, b.card.id),
-            lambda: align(a, b, tiles_of(a.modality), layers_shown(a), layers_shown(b), most=SHOWN),
+            partial(
+                align, a, b, tiles_of(a.modality), layers_shown(a), layers_shown(b), most=SHOWN
+            ),
             "Aligning all layers",
+            public=is_public(a, b),
         )
         found: Alignment | None = outcome.value
         if found is not None:
@@ -292,6 +296,24 @@ def layers_shown(model: Model) -> list[str]:
     """The layers that stand for a network's depth: its convolutions, else all."""
     kinds = [layer.name for layer in model.layers if family(layer) == "convolution"]
     return kinds or [layer.name for layer in model.layers]
+
+
+def _each_drawn(
+    models: Sequence[Model], layer: str, unit: int, size: int
+) -> Job[tuple[Maximization, ...], None]:
+    """The same unit of several networks, drawn one after the other."""
+
+    def drawn_steps() -> Generator[Step[None], None, tuple[Maximization, ...]]:
+        found = []
+        for number, model in enumerate(models):
+            with maximize(model, layer, [unit], STEPS, size) as job:
+                for progress in job:
+                    share = progress.done / max(progress.total, 1)
+                    yield Step(round((number + share) * STEPS), len(models) * STEPS)
+            found.append(job.result)
+        return tuple(found)
+
+    return Job(drawn_steps())
 
 
 def _depth(a: Model, b: Model) -> Generator[Step[None], None, pd.DataFrame]:

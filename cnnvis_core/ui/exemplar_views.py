@@ -30,6 +30,7 @@ from cnnvis_core.render.pictures import png
 from cnnvis_core.render.sprites import Sprite, largest, signed_tiles
 from cnnvis_core.ui.jobs import run_job
 from cnnvis_core.ui.maximization_views import drawn_view
+from cnnvis_core.ui.models import is_public
 
 BYS: tuple[By, ...] = ("max", "mean")
 STRENGTHS: dict[By, str] = {"max": "Maximum", "mean": "Mean"}
@@ -249,6 +250,7 @@ def draw_maximized(model: Model, layer: Layer, unit: int) -> None:
         lambda: maximize(model, layer.name, [unit], STEPS, min(size, LARGEST_BESIDE)),
         "Climbing",
         show,
+        is_public(model),
     )
     if outcome.value is not None:
         values = outcome.value.images[0].numpy()

@@ -40,6 +40,8 @@ class Chosen:
         What was changed on the way in.
     shown : PIL image or None
         A picture at the size of the page, made once; None for sound.
+    own : bool
+        Whether it is the visitor's, not a sample.
     """
 
     key: str
@@ -47,6 +49,7 @@ class Chosen:
     item: Any
     notes: tuple[str, ...]
     shown: Any = None
+    own: bool = False
 
 
 # Keyed by the hash of all bytes: Streamlit's own hash of an image looks at a sample of it.
@@ -59,15 +62,15 @@ def _read(modality: Modality, digest: str, _data: bytes) -> tuple[Any, tuple[str
     return clip, clip.notes, None
 
 
-def _chosen(modality: Modality, data: bytes, name: str) -> Chosen:
+def _chosen(modality: Modality, data: bytes, name: str, own: bool) -> Chosen:
     digest = hashlib.sha256(data).hexdigest()
     item, notes, shown = _read(modality, digest, data)
-    return Chosen(digest, name, item, notes, shown)
+    return Chosen(digest, name, item, notes, shown, own)
 
 
 def sample_input(sample: Sample) -> Chosen:
     """A sample, read."""
-    return _chosen(sample.modality, sample.read(), sample.id)
+    return _chosen(sample.modality, sample.read(), sample.id, own=False)
 
 
 def choose_input(modality: Modality) -> Chosen:
@@ -163,7 +166,8 @@ def _take_own(modality: Modality) -> None:
         if given is None:
             continue
         try:
-            own = _chosen(modality, content(given, limits().media_mb, advice), f"your-{word}")
+            data = content(given, limits().media_mb, advice)
+            own = _chosen(modality, data, f"your-{word}", own=True)
         except InputError as error:
             st.error(str(error), icon=":material/error:")
             continue

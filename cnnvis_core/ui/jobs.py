@@ -19,8 +19,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from cnnvis_core.errors import BusyError
 from cnnvis_core.jobs import Job, Progress
 from cnnvis_core.limits import limits
-from cnnvis_core.turns import Place, Turns
+from cnnvis_core.turns import Place
 from cnnvis_core.ui.logs import logged
+from cnnvis_core.ui.workplaces import shared, workplace
 
 Result = TypeVar("Result")
 Preview = TypeVar("Preview")
@@ -113,12 +114,6 @@ def _give_back_memory() -> None:
         library.malloc_trim(0)
 
 
-@st.cache_resource(show_spinner=False)
-def _turns() -> Turns:
-    """The device of this process, on which all visitors take turns."""
-    return Turns(limits().jobs)
-
-
 def _visitor() -> str:
     """Tells this visitor's session from all others."""
     context = get_script_run_ctx(suppress_warning=True)
@@ -136,6 +131,7 @@ def run_job(
     start: Callable[[], Job[Result, Preview]],
     label: str,
     show: Callable[[Progress[Preview]], None] | None = None,
+    public: bool = False,
 ) -> Outcome[Result | Preview]:
     """Run a job with a progress bar and a Cancel button, or return what it found before.
 
@@ -152,6 +148,8 @@ def run_job(
         What is being done, for the bar.
     show : callable, optional
         Draws a preview.
+    public : bool
+        Whether it is about nothing of the visitor's own: it is then computed once for all who ask.
     """
     kept = recall(key)
     if kept is not None:
@@ -162,7 +160,7 @@ def run_job(
         return kept  # type: ignore[return-value]
     frame = st.empty()
     try:
-        return _run(key, start, label, show, frame)
+        return _run(key, start, label, show, public, frame)
     except BusyError as error:
         frame.empty()
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -176,6 +174,7 @@ def _run(
     start: Callable[[], Job[Result, Preview]],
     label: str,
     show: Callable[[Progress[Preview]], None] | None,
+    public: bool,
     frame: DeltaGenerator,
 ) -> Outcome[Result | Preview]:
     """See `run_job`; draws the bar into a frame."""
@@ -191,24 +190,30 @@ def _run(
             args=(key, latest),
         )
     shown, gap = 0.0, SECONDS_BETWEEN_PREVIEWS
-    device, visitor = _turns(), _visitor()
+    place, visitor = workplace(), _visitor()
 
-    def waiting(place: Place) -> None:
+    def begin() -> Job[Result, Preview]:
+        """The job, where there is room for it; one that others wait for as well is theirs, too."""
+        if public:
+            return shared().job(key, lambda: place.begin(start))
+        return place.begin(start)
+
+    def waiting(now: Place) -> None:
         """Say who else is there; a click on Cancel stops the script here, too."""
-        others = "another visitor's" if place.sharing == 2 else f"{place.sharing - 1} visitors'"
+        others = "another visitor's" if now.sharing == 2 else f"{now.sharing - 1} visitors'"
         bar.progress(latest["outcome"].share, text=f"{label}, in turn with {others} work")
 
     with (
         logged(label) as note,
-        start() as job,
-        closing(device.run(job, visitor, waiting)) as steps,
+        begin() as job,
+        closing(place.turns.run(job, visitor, waiting)) as steps,
     ):
         for progress in note.counted(steps, job):
             share = progress.done / max(progress.total, 1)
             latest["outcome"] = Outcome(progress.preview, min(share, 0.999))
             left = progress.seconds_left
             if left is not None:  # while others are there, theirs has to be waited for as well
-                left *= device.place(visitor).sharing
+                left *= place.turns.place(visitor).sharing
             bar.progress(min(share, 1.0), text=f"{label}: {duration(left)}")
             now = time.monotonic()
             if show and progress.preview is not None and now - shown > gap:

@@ -10,9 +10,8 @@ import streamlit as st
 
 from cnnvis_core import maximization as mx
 from cnnvis_core.activations import feature_maps
-from cnnvis_core.jobs import Job
 from cnnvis_core.limits import limits
-from cnnvis_core.maximization import Maximization, Objective
+from cnnvis_core.maximization import Objective
 from cnnvis_core.models import Layer, Model
 from cnnvis_core.ui.answers import choose_class, class_labels
 from cnnvis_core.ui.ascent_controls import ascent_settings, slug
@@ -75,11 +74,14 @@ class Request:
         The other arguments of `maximize`.
     key : tuple
         All that the result depends on.
+    own : bool
+        Whether an input of the visitor's is part of it.
     """
 
     subject: Subject
     arguments: dict[str, Any]
     key: tuple[Hashable, ...]
+    own: bool
 
     @property
     def several(self) -> bool:
@@ -92,9 +94,10 @@ class Request:
         verb = "silences" if self.arguments["minimize"] else "drives"
         return f"What {verb} {self.subject.words}?"
 
-    def job(self, model: Model) -> Job[Maximization, Maximization]:
-        """The job that was asked for."""
-        return mx.maximize(model, objective=self.subject.objective, **self.arguments)
+    @property
+    def call(self) -> dict[str, Any]:
+        """What `maximize` is called with."""
+        return {"objective": self.subject.objective, **self.arguments}
 
 
 def ask(model: Model) -> Request:
@@ -144,6 +147,7 @@ def ask(model: Model) -> Request:
         subject,
         arguments,
         ("maximization", model.card.id, kind, *subject.key, *told.values()),
+        any(found is not None and found.own for found in (chosen, subject.chosen)),
     )
 
 

@@ -23,13 +23,19 @@ def cards() -> tuple[ModelCard, ...]:
 
 
 @st.cache_resource(show_spinner=False)
-def _shelf() -> Shelf:
+def shelf() -> Shelf:
+    """Networks of the catalogue that all visitors share."""
     return Shelf(load, limits().models_mb * 2**20)
 
 
 def loaded(model_id: str) -> Model:
     """A model of the catalogue, loaded once a process and shared by all visitors."""
-    return _shelf().get(model_id)
+    return shelf().get(model_id)
+
+
+def is_public(*models: Model) -> bool:
+    """Whether all of these are networks of the catalogue as they are, none a visitor's own."""
+    return all(shelf().there(model.card.id) is model for model in models)
 
 
 def size_text(count: int) -> str:

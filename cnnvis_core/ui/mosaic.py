@@ -20,6 +20,7 @@ from cnnvis_core.models import Model
 from cnnvis_core.occlusion import occlude
 from cnnvis_core.ui.inputs import sample_input
 from cnnvis_core.ui.jobs import run_job
+from cnnvis_core.ui.models import is_public
 
 OCCLUSION = "Occlusion"
 
@@ -42,6 +43,7 @@ def draw_mosaic_test(model: Model, methods: Sequence[Method]) -> None:
             (model.card.id, "mosaic", tuple(methods)),
             lambda: Job(_shares(model, picture, targets, methods)),
             "Testing on a mosaic",
+            public=is_public(model),
         ).value
         left, right = st.columns([1, 2])
         left.image(picture, width="stretch", alt="Four samples in the quarters of one picture")

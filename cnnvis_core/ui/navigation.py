@@ -11,6 +11,7 @@ from cnnvis_core.ui.home import home
 from cnnvis_core.ui.housekeeping import housekeeper
 from cnnvis_core.ui.links import note_arrival
 from cnnvis_core.ui.models import draw_sidebar
+from cnnvis_core.ui.sign_in import admitted, draw_sign_in, draw_sign_out
 
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 
@@ -95,9 +96,13 @@ def pages() -> list[StreamlitPage]:
 def run_page() -> None:
     """Declare the pages, draw what all of them share, and run the one that was asked for."""
     keeper = housekeeper()
-    page = st.navigation(pages())
+    inside = admitted()
+    page = st.navigation(pages(), position="sidebar" if inside else "hidden")
+    if not inside:
+        draw_sign_in()
     note_arrival(page.url_path)
     draw_sidebar()
+    draw_sign_out()
     st.session_state["_routed"] = True
     try:
         page.run()
@@ -113,5 +118,5 @@ def ensure_router() -> None:
     without ``app.py``, under a menu of its own making.
     """
     if "_routed" not in st.session_state:
-        st.navigation(pages())
+        st.navigation(pages(), position="hidden")  # whether they may be seen is the router's part
         st.rerun()

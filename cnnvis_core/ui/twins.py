@@ -13,6 +13,7 @@ from cnnvis_core.orientation import rank_modulation, rank_orientation
 from cnnvis_core.ui.collections import tiles_of
 from cnnvis_core.ui.exemplar_views import exemplar_view
 from cnnvis_core.ui.jobs import run_job
+from cnnvis_core.ui.models import is_public
 from cnnvis_core.ui.relatives import Chosen
 
 K = 4
@@ -49,7 +50,12 @@ def _draw(model: Model, layer: str, unit: int) -> None:
     def measure() -> Job[Any, Any]:
         return rank_orientation(model, layer) if sees else rank_modulation(model, layer)
 
-    tuning = run_job(("both-tuning", model.card.id, layer), measure, "Measuring its tuning")
+    tuning = run_job(
+        ("both-tuning", model.card.id, layer),
+        measure,
+        "Measuring its tuning",
+        public=is_public(model),
+    )
     if tuning.value is not None:
         row = tuning.value.layers[layer].table.set_index("unit").loc[unit]
         said = [text.format(row[name]) for name, text in words.items()]
@@ -59,6 +65,7 @@ def _draw(model: Model, layer: str, unit: int) -> None:
         ("both-exemplars", model.card.id, layer),
         lambda: build_exemplars(model, dataset, layer, K, None),
         "Looking through the samples",
+        public=is_public(model),
     )
     if found.value is not None:
         index: Exemplars = found.value

@@ -31,7 +31,7 @@ def three_steps() -> None:
 
     held = []
     if kind == "busy":
-        room = jobs._turns()
+        room = jobs.workplace().turns
         held = [room.run(Job(steps()), str(n)) for n in range(room._most)]
         for other in held:
             next(other)
@@ -80,7 +80,7 @@ def test_every_end_of_a_job_leaves_one_line_and_no_seat(lines, kind, outcome, er
     )  # fmt: skip
     assert line["seconds"] >= 0
     assert line["waited"] >= 0
-    assert jobs._turns().jobs == 0
+    assert jobs.workplace().turns.jobs == 0
     if kind == "busy":
         assert "try again" in app.warning[0].value
         assert any(button.label == "Try again" for button in app.button)
