@@ -1,11 +1,25 @@
 """Many visitors at once on one server: what each waits for, and whether anything breaks.
 
     python -m benchmarks.hosting [--visitors 20] [--seconds 60]
+    python -m benchmarks.hosting --same [--visitors 20]
 
 Starts the app in a process of its own, on loopback, and visits it by websockets as browsers do:
 each visitor opens page after page, with a second of reading in between; half of them pages with
 heavy work that nobody has asked for before, half of them light ones. A page's time runs from the
 request to the end of its script.
+
+Whether all are served alike is asked of equal work. Heavy visitors go round one list of pages, each
+beginning elsewhere; what makes a page dear (its layer, its steps, its patch) is the same for all,
+and what makes it new (its unit and seed, its class, the contrast and width of its gratings) costs
+nothing. Exemplars of all layers are measured once and kept for everybody, so that this page is
+light for all but the first. Only whole rounds count: those begun in the given seconds, the first
+in any case. Who is through goes on, uncounted, until all are, so that nobody's wait becomes shorter
+by others' leaving. The figure of a visitor is the time of these pages for each second that they
+take somebody who is alone on the server. The server's log, which does not tell visitors apart, adds
+how long all jobs together waited for each second that was computed.
+
+``--same`` is a lecture: all visitors ask for the same new work at the same moment, a page at a time;
+beside it stands what one visitor who is alone waits for such work.
 """
 
 from __future__ import annotations
@@ -13,142 +27,268 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import os
+import json
 import random
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
-import websockets
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-ROOT = Path(__file__).resolve().parent.parent
-LAYERS = [f"stages.{s}.{b}.conv{c}" for s, b, c in itertools.product((1, 2, 3), (0, 1), (1, 2))]
+import cnnvis_core as cv
+from benchmarks.hosting_clients import Server, Visitor, arrived, served
+
+MODEL = "resnet64-tiny-imagenet"
+LAYER, UNITS = "stages.2.0.conv2", 128
+CONTRASTS = range(100, 0, -5)  # per cent
+DIAMETERS = ("whole picture", "48", "32", "24", "16", "12", "8")
+PATCH, STRIDE = 16, 2  # pixels
+STEPS = 64  # of an ascent
 READING = 1.0  # seconds between two pages
-FAILED = 1  # what a script that raised ends with
+ALONE = 3  # times that each heavy page is opened by one visitor alone
+
+Query = Callable[[int], Mapping[str, object]]
 
 
-@contextmanager
-def served() -> Iterator[str]:
-    """Address of a fresh server, without its scheme."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [
-        *(sys.executable, "-m", "streamlit", "run", "app.py"),
-        *(f"--server.port={port}", "--server.address=localhost"),
-    ]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "no_proxy": "*"}
-        )
-        try:
-            for _ in range(300):
-                try:
-                    urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=1)
-                    break
-                except OSError:
-                    time.sleep(0.2)
-            yield f"localhost:{port}"
-        finally:
-            process.terminate()
-            process.wait(30)
+def _maximize(number: int) -> Mapping[str, object]:
+    return {
+        "layer": LAYER,
+        "unit": number % UNITS,
+        "seed": 1 + number // UNITS,
+        "steps-lucid": STEPS,
+    }
 
 
-def heavy(rng: random.Random) -> tuple[str, str]:
-    """A page with work that nobody has asked for before."""
-    layer, unit = rng.choice(LAYERS), rng.randrange(64)
-    return rng.choice(
-        [
-            ("maximize", f"layer={layer}&unit={unit}&steps-lucid={rng.randrange(32, 96)}"),
-            ("orientation", f"layer={layer}&unit={unit}&step=15.0&phases=4"),
-            ("exemplars", f"layer={layer}&unit={unit}"),
-            ("occlude", f"score=Logit&patch64={rng.randrange(8, 24)}"),
-        ]
-    )
+def _orientation(number: int) -> Mapping[str, object]:
+    width, contrast = divmod(number, len(CONTRASTS))
+    return {
+        "layer": LAYER,
+        "step": 15.0,
+        "phases": 4,
+        "contrast": CONTRASTS[contrast],
+        "diameter-64": DIAMETERS[width % len(DIAMETERS)],
+    }
 
 
-def light(rng: random.Random) -> tuple[str, str]:
-    """A page without work that has to wait for others."""
-    layer, unit = rng.choice(LAYERS), rng.randrange(64)
-    page = rng.choice(["kernels", "feature_maps", "models"])
-    return page, f"layer={layer}&unit={unit}"
+def _occlude(number: int) -> Mapping[str, object]:
+    classes = cv.load(MODEL).classes
+    return {
+        "class": classes[number % len(classes)],
+        "score": "Logit",
+        "patch64": PATCH,
+        "stride64": STRIDE,
+    }
 
 
-async def visit(
-    address: str, kind: str, number: int, until: float, times: dict[str, list[float]]
-) -> int:
-    """One visitor; returns how many pages broke."""
-    rng, broke = random.Random(number), 0
-    async with websockets.connect(
-        f"ws://{address}/_stcore/stream",
-        subprotocols=[websockets.Subprotocol("streamlit")],
-        max_size=2**28,
-        origin=websockets.Origin(f"http://{address}"),
-    ) as socket_:
-        while time.monotonic() < until:
-            page, query = (heavy if kind == "heavy" else light)(rng)
-            asked = BackMsg()
-            asked.rerun_script.page_name, asked.rerun_script.query_string = page, query
-            began = time.monotonic()
-            await socket_.send(asked.SerializeToString())
-            while True:
-                told = ForwardMsg()
-                told.ParseFromString(bytes(await socket_.recv()))  # type: ignore[arg-type]
-                element = told.delta.new_element
-                broke += element.WhichOneof("type") == "exception"
-                if told.WhichOneof("type") == "script_finished":
-                    broke += told.script_finished == FAILED
-                    if told.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
-                        break
-            times[page].append(time.monotonic() - began)
-            times[f"{kind} {number}"].append(time.monotonic() - began)
+def _unit(number: int) -> Mapping[str, object]:
+    return {"layer": LAYER, "unit": number % UNITS}
+
+
+HEAVY: Mapping[str, Query] = {
+    "maximize": _maximize,
+    "occlude": _occlude,
+    "orientation": _orientation,
+    "exemplars": _unit,
+}
+LIGHT: Mapping[str, Query] = {
+    "kernels": _unit,
+    "feature_maps": _unit,
+    "models": lambda number: {},
+}
+NEW = itertools.count()  # no two pages with heavy work ask for the same
+
+
+@dataclass
+class Notes:
+    """What was seen.
+
+    Attributes
+    ----------
+    pages : dict of str to list of float
+        Times by page, in seconds.
+    rounds : dict of int to list of float
+        Times of whole rounds of heavy pages, without the reading, by visitor.
+    light : dict of int to list of float
+        Times of light pages by visitor.
+    broke : int
+        Pages that broke.
+    """
+
+    pages: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    rounds: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    light: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    broke: int = 0
+
+
+async def opened(visitor: Visitor, page: str, query: Mapping[str, object], notes: Notes) -> float:
+    """Open a page; its time in seconds."""
+    began, before = time.monotonic(), visitor.broke
+    await visitor.open(page, urlencode(query))
+    notes.broke += visitor.broke > before
+    return time.monotonic() - began
+
+
+async def visit_heavy(
+    address: str, number: int, until: float, notes: Notes, through: asyncio.Event
+) -> None:
+    """Go round the heavy pages until somebody ends it; ``through`` tells that the rest is extra."""
+    pages = list(HEAVY)
+    shift = number % len(pages)
+    async with arrived(address) as visitor:
+        while True:
+            took = []
+            for page in pages[shift:] + pages[:shift]:
+                took.append((page, await opened(visitor, page, HEAVY[page](next(NEW)), notes)))
+                await asyncio.sleep(READING)
+            if not through.is_set():
+                notes.rounds[number].append(sum(seconds for _, seconds in took))
+                for page, seconds in took:
+                    notes.pages[page].append(seconds)
+            if time.monotonic() >= until:
+                through.set()
+
+
+async def visit_light(address: str, number: int, notes: Notes) -> None:
+    """Open light pages until somebody ends it."""
+    rng, pages = random.Random(number), itertools.cycle(LIGHT)
+    async with arrived(address) as visitor:
+        for page in pages:
+            seconds = await opened(visitor, page, LIGHT[page](rng.randrange(UNITS)), notes)
+            notes.pages[page].append(seconds)
+            notes.light[number].append(seconds)
             await asyncio.sleep(READING)
-    return broke
 
 
-async def crowd(address: str, visitors: int, seconds: float) -> tuple[dict[str, list[float]], int]:
-    """Times by page and by visitor, and how many pages broke."""
-    times: dict[str, list[float]] = defaultdict(list)
-    until = time.monotonic() + seconds
-    broke = await asyncio.gather(
-        *(visit(address, "heavy" if n % 2 else "light", n, until, times) for n in range(visitors))
+async def crowd(address: str, visitors: int, seconds: float) -> Notes:
+    """All visitors, until each heavy one is through."""
+    notes, until = Notes(), time.monotonic() + seconds
+    through = [asyncio.Event() for _ in range(visitors // 2)]
+    tasks = [
+        *(
+            asyncio.create_task(visit_heavy(address, n, until, notes, event))
+            for n, event in enumerate(through)
+        ),
+        *(
+            asyncio.create_task(visit_light(address, n, notes))
+            for n in range(visitors - len(through))
+        ),
+    ]
+    ends = asyncio.gather(*(event.wait() for event in through))
+    await asyncio.wait([*tasks, ends], return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        if task.done():
+            task.result()  # raises: nobody leaves of their own
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return notes
+
+
+async def alone(address: str) -> dict[str, float]:
+    """Median time of each heavy page for one visitor whom nobody disturbs."""
+    notes, found = Notes(), {}
+    async with arrived(address) as visitor:
+        for page, query in HEAVY.items():
+            # The first one loads libraries and models as well.
+            times = [await opened(visitor, page, query(next(NEW)), notes) for _ in range(1 + ALONE)]
+            found[page] = statistics.median(times[1:])
+    return found
+
+
+async def together(address: str, visitors: int, page: str) -> list[float]:
+    """Times of one page with the same new work for all, who ask at the same moment."""
+    query, notes = HEAVY[page](next(NEW)), Notes()
+    async with AsyncExitStack() as stack:
+        there = [await stack.enter_async_context(arrived(address)) for _ in range(visitors)]
+        for visitor in there:
+            await visitor.open("models")
+        times = await asyncio.gather(*(opened(one, page, query, notes) for one in there))
+    if notes.broke:
+        raise RuntimeError(f"{notes.broke} pages broke")
+    return sorted(times)
+
+
+def computed(server: Server, start: int) -> tuple[int, float, float]:
+    """Jobs that the log tells of behind a place in it, seconds computed, and seconds waited."""
+    with server.log.open("rb") as log:
+        log.seek(start)
+        lines = [json.loads(line) for line in log if line.startswith(b"{")]
+    lines = [line for line in lines if line["outcome"] == "done" and line["seconds"] > 0]
+    return len(lines), sum(x["seconds"] for x in lines), sum(x["waited"] for x in lines)
+
+
+def slowest(values: Sequence[float]) -> float:
+    """The largest over the mean."""
+    return max(values) / statistics.mean(values)
+
+
+def measure_crowd(server: Server, visitors: int, seconds: float) -> None:
+    """Print what a crowd waits for."""
+    usual = asyncio.run(alone(server.address))
+    asyncio.run(crowd(server.address, 2, 1))  # the light pages' first times
+    start = server.log.stat().st_size
+    notes = asyncio.run(crowd(server.address, visitors, seconds))
+    print(f"{'page':14}{'times':>6}{'median':>9}{'95th':>9}{'alone':>9}")
+    for page in (*LIGHT, *HEAVY):
+        times = notes.pages[page]
+        print(
+            f"{page:14}{len(times):6}{statistics.median(times):7.2f} s"
+            f"{np.quantile(times, 0.95):7.2f} s"
+            + (f"{usual[page]:7.2f} s" if page in usual else "")
+        )
+    every = [seconds for page in LIGHT for seconds in notes.pages[page]]
+    print(f"light pages: 95th percentile {np.quantile(every, 0.95):.2f} s")
+    print(f"pages broken: {notes.broke}")
+    once = sum(usual.values())
+    figures = [statistics.mean(times) / once for times in notes.rounds.values()]
+    print(
+        f"heavy visitors: {statistics.mean(figures):.1f} s for each second alone, from "
+        f"{min(figures):.1f} to {max(figures):.1f}; the slowest {slowest(figures):.2f} x the mean"
     )
-    return times, sum(broke)
+    worst = {page: slowest(notes.pages[page]) for page in HEAVY if page != "exemplars"}
+    page = max(worst, key=lambda page: worst[page])
+    print(f"heavy pages: the slowest {worst[page]:.2f} x the mean of its kind ({page})")
+    means = [statistics.mean(times) for times in notes.light.values()]
+    print(f"light visitors: the slowest {slowest(means):.2f} x the mean")
+    jobs, worked, waited = computed(server, start)
+    print(
+        f"log: {jobs} jobs, {worked:.0f} s computed, {waited:.0f} s waited, "
+        f"{waited / worked:.1f} s for each second"
+    )
+
+
+def measure_same(server: Server, visitors: int) -> None:
+    """Print what a lecture waits for."""
+    usual = asyncio.run(alone(server.address))
+    for page in HEAVY:
+        if page == "exemplars":  # by now it is kept for everybody
+            continue
+        times = asyncio.run(together(server.address, visitors, page))
+        print(
+            f"{page}: alone {usual[page]:.2f} s; {visitors} at once: the first after "
+            f"{times[0]:.2f} s, the last after {times[-1]:.2f} s"
+        )
 
 
 def main() -> None:
     """Print what was waited for."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--visitors", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--same", action="store_true", help="all ask for the same at once")
     asked = parser.parse_args()
-    with served() as address:
-        asyncio.run(crowd(address, 1, 1))  # libraries and models are loaded by the first visitor
-        asyncio.run(crowd(address, 2, 5))
-        times, broke = asyncio.run(crowd(address, asked.visitors, asked.seconds))
-    for page in ("kernels", "feature_maps", "models", "maximize", "orientation", "exemplars",
-                 "occlude"):  # fmt: skip
-        if times[page]:
-            print(
-                f"{page}: {len(times[page])} times, median {statistics.median(times[page]):.2f} s, "
-                f"95th percentile {np.quantile(times[page], 0.95):.2f} s"
-            )
-    every = [t for page in ("kernels", "feature_maps", "models") for t in times[page]]
-    print(f"light pages: 95th percentile {np.quantile(every, 0.95):.2f} s; pages broken: {broke}")
-    for kind in ("light", "heavy"):
-        means = [statistics.mean(v) for name, v in times.items() if name.startswith(f"{kind} ")]
-        print(f"{kind} visitors: the slowest {max(means) / statistics.mean(means):.2f} x the mean")
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as server:
+        if asked.same:
+            measure_same(server, asked.visitors)
+        else:
+            measure_crowd(server, asked.visitors, asked.seconds)
 
 
 if __name__ == "__main__":

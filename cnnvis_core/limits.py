@@ -39,6 +39,7 @@ class Limits:
     trainings: int = _limit(3, 1, 100, "trainings that are kept for a visitor")
     models_mb: int = _limit(2048, 16, 1048576, "megabytes of networks that stay in memory")
     programs: int = _limit(1, 0, 1, "whether visitors may send whole networks (.pt2)")
+    sign_in: int = _limit(0, 0, 1, "whether nobody is served who has not signed in")
     jobs: int = _limit(64, 1, 10000, "computations of all visitors at once")
 
     def __post_init__(self) -> None:

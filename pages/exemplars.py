@@ -29,6 +29,7 @@ from cnnvis_core.ui.layers import choose_layer, choose_unit, draw_diagram, take_
 from cnnvis_core.ui.links import unit_links
 from cnnvis_core.ui.models import chosen_model, is_public
 from cnnvis_core.ui.navigation import ensure_router
+from cnnvis_core.ui.text import draw_error
 from cnnvis_core.ui.tiles import tile_sheet
 from cnnvis_core.ui.tuning import measured_layers
 
@@ -68,7 +69,7 @@ try:
         found: cv.Exemplars = outcome.value
         table = found.top_of_layer(layer.name)
 except CnnvisError as error:
-    st.error(str(error), icon=":material/error:")
+    draw_error(error)
     st.stop()
 
 view = exemplar_view(model, dataset, layer)

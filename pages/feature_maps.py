@@ -24,6 +24,7 @@ from cnnvis_core.ui.links import unit_links
 from cnnvis_core.ui.map_views import draw_strip, map_view_for
 from cnnvis_core.ui.models import chosen_model
 from cnnvis_core.ui.navigation import ensure_router
+from cnnvis_core.ui.text import draw_error
 from cnnvis_core.ui.tiles import tile_sheet
 
 ensure_router()
@@ -55,7 +56,7 @@ try:
         unit = choose_unit(layer)
     maps = feature_maps(model, x, layer.name, rectified)[layer.name]
 except CnnvisError as error:
-    st.error(str(error), icon=":material/error:")
+    draw_error(error)
     st.stop()
 
 found = statistics(maps)

@@ -20,6 +20,7 @@ from cnnvis_core.ui.links import heed_link
 from cnnvis_core.ui.models import chosen_model, is_public
 from cnnvis_core.ui.mosaic import draw_mosaic_test
 from cnnvis_core.ui.navigation import ensure_router
+from cnnvis_core.ui.text import draw_error, plain
 
 STRONG = 4  # times a map's root mean square, the full colour of the one scale
 
@@ -49,7 +50,7 @@ try:
         question: dict[str, int | str] = {}
         if what == "A class":
             answering, target = model, choose_class(model, answer)
-            question, said = {"target": target}, f"“{model.classes[target]}”"
+            question, said = {"target": target}, f"“{plain(model.classes[target])}”"
         else:
             layer = choose_layer(model, lambda layer: layer.channels > 1, "units")
             unit = choose_unit(layer)
@@ -94,7 +95,7 @@ try:
     key = (model.card.id, chosen.key, tuple(sorted(question.items())), methods)
     public = is_public(model) and not chosen.own
 except CnnvisError as error:
-    st.error(str(error), icon=":material/error:")
+    draw_error(error)
     st.stop()
 
 with results:
@@ -128,7 +129,7 @@ with results:
             else None
         )
     except CnnvisError as error:
-        st.error(str(error), icon=":material/error:")
+        draw_error(error)
         st.stop()
     if true is None:
         st.stop()

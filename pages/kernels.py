@@ -14,6 +14,7 @@ from cnnvis_core.ui.layers import choose_layer, choose_unit, draw_diagram, take_
 from cnnvis_core.ui.links import unit_links
 from cnnvis_core.ui.models import chosen_model
 from cnnvis_core.ui.navigation import ensure_router
+from cnnvis_core.ui.text import draw_error
 from cnnvis_core.ui.tiles import tile_sheet
 
 ensure_router()
@@ -50,7 +51,7 @@ try:
         )
         unit = choose_unit(layer)
 except CnnvisError as error:
-    st.error(str(error), icon=":material/error:")
+    draw_error(error)
     st.stop()
 
 order = kernels.order(by)

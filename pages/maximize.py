@@ -19,6 +19,7 @@ from cnnvis_core.ui.maximization_controls import ask
 from cnnvis_core.ui.maximization_views import draw_matrix, drawn_view, heard
 from cnnvis_core.ui.models import chosen_model, is_public
 from cnnvis_core.ui.navigation import ensure_router
+from cnnvis_core.ui.text import draw_error
 from cnnvis_core.ui.tiles import tile_sheet
 
 PREVIEW_PIXELS = 500_000  # of a sheet while it fills
@@ -40,7 +41,7 @@ try:
     with controls:
         asked = ask(model)
 except CnnvisError as error:
-    st.error(str(error), icon=":material/error:")
+    draw_error(error)
     st.stop()
 
 view = drawn_view(model)
@@ -77,7 +78,7 @@ with results:
                 public=is_public(model) and not asked.own,
             )  # fmt: skip
     except CnnvisError as error:
-        st.error(str(error), icon=":material/error:")
+        draw_error(error)
         st.stop()
     if outcome.value is None:
         st.stop()

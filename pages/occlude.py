@@ -16,6 +16,7 @@ from cnnvis_core.ui.models import chosen_model, is_public
 from cnnvis_core.ui.navigation import ensure_router
 from cnnvis_core.ui.occluder_controls import box_control, draw_count, occluder_settings
 from cnnvis_core.ui.occlusion_views import view_for
+from cnnvis_core.ui.text import draw_error, plain
 
 ensure_router()
 
@@ -42,7 +43,7 @@ try:
         occluder = occluder_for(model, subject, **settings.arguments())
         draw_count(occluder.grid, settings.box)
 except CnnvisError as error:
-    st.error(str(error), icon=":material/error:")
+    draw_error(error)
     st.stop()
 
 key = (model.card.id, chosen.key, target, settings)
@@ -56,7 +57,7 @@ def start() -> Job[Occlusion, Occlusion]:
 
 
 with results:
-    st.subheader(f"What carries “{model.classes[target]}”?")
+    st.subheader(f"What carries “{plain(model.classes[target])}”?")
     status = st.container()
     # In a row where there is room for both.
     with st.container(horizontal=True):
@@ -80,7 +81,7 @@ with results:
         with status:
             outcome = run_job(key, start, "Covering every place", show, public)
     except CnnvisError as error:
-        st.error(str(error), icon=":material/error:")
+        draw_error(error)
         st.stop()
     if outcome.value is None:
         st.stop()

@@ -14,6 +14,7 @@ from cnnvis_core.ui.layers import choose_layer, choose_unit, draw_diagram, take_
 from cnnvis_core.ui.links import unit_links
 from cnnvis_core.ui.models import chosen_model, is_public
 from cnnvis_core.ui.navigation import ensure_router
+from cnnvis_core.ui.text import draw_error
 from cnnvis_core.ui.tiles import tile_sheet
 from cnnvis_core.ui.tuning import measured_layers
 from cnnvis_core.ui.tuning_views import Found, tuning_view
@@ -34,7 +35,7 @@ try:
         asked = view.ask(layer)
         unit = choose_unit(layer)
 except CnnvisError as error:
-    st.error(str(error), icon=":material/error:")
+    draw_error(error)
     st.stop()
 
 with results:
@@ -56,7 +57,7 @@ with results:
                 show, is_public(model),
             )  # fmt: skip
     except CnnvisError as error:
-        st.error(str(error), icon=":material/error:")
+        draw_error(error)
         st.stop()
     if outcome.value is None:
         st.stop()

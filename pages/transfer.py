@@ -15,6 +15,7 @@ from cnnvis_core.ui.links import unit_links
 from cnnvis_core.ui.models import chosen_model
 from cnnvis_core.ui.navigation import ensure_router
 from cnnvis_core.ui.relatives import choose_relative, relatives, uploaded, usual_pair
+from cnnvis_core.ui.text import draw_error
 from cnnvis_core.ui.twins import draw_both
 
 VIEW, FINETUNE = "transfer-view", "Fine-tune"
@@ -69,7 +70,7 @@ try:
         units = shown.drawn_units(measured, unit)
         pairs = shown.draw_pairs(units, unit)
 except CnnvisError as error:
-    st.error(str(error), icon=":material/error:")
+    draw_error(error)
     st.stop()
 
 st.subheader(f"Unit {unit}")

@@ -78,13 +78,13 @@ def read_weights(data: bytes, most: int) -> object:
         raise InputError(f"The weight file is over {MAX_FILE >> 30} GB, which is too large.")
     if data[:4] == b"PK\x03\x04":
         return read_zip(data, most)
+    if data[8:9] == b"{":  # first, for the length before it may begin like a pickle
+        return read_safetensors(data, most)
     if data[:1] == b"\x80":
         raise InputError(
             "The file has the format of PyTorch before 1.6 or is a bare pickle; load it where it "
             "was made and save its state_dict with torch.save."
         )
-    if data[8:9] == b"{":
-        return read_safetensors(data, most)
     raise InputError(NOT_WEIGHTS)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,6 +30,7 @@ from cnnvis_core.render.sprites import Sprite, largest, signed_tiles
 from cnnvis_core.ui.jobs import run_job
 from cnnvis_core.ui.maximization_views import drawn_view
 from cnnvis_core.ui.models import is_public
+from cnnvis_core.ui.text import plain
 
 BYS: tuple[By, ...] = ("max", "mean")
 STRENGTHS: dict[By, str] = {"max": "Maximum", "mean": "Mean"}
@@ -283,11 +283,6 @@ def typical(found: Exemplars, layer: Layer, unit: int, by: By) -> None:
 def best_of(table: pd.DataFrame, by: str) -> pd.DataFrame:
     """The rows of one order; those of means are about whole maps."""
     return table[table["by"] == by].sort_values(["unit", "rank"], ignore_index=True)
-
-
-def plain(name: str) -> str:
-    """A file's name as text that Markdown leaves alone."""
-    return re.sub(r"([^\w\s.,/×-])", r"\\\1", name)
 
 
 def first_of(table: pd.DataFrame, units: range) -> Iterator[Any]:

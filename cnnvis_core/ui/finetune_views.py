@@ -16,6 +16,7 @@ from cnnvis_core.ui.collections import SAMPLES, choose_collection
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.jobs import recall, run_job
 from cnnvis_core.ui.relatives import Training, keep_training
+from cnnvis_core.ui.text import draw_error, plain
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 BATCHES = (8, 16, 32, 64, 128)
@@ -52,7 +53,7 @@ def draw_finetuning(model: Model, view_key: str) -> None:
         with results:
             _draw(model, dataset, settings, view_key)
     except CnnvisError as error:
-        st.error(str(error), icon=":material/error:")
+        draw_error(error)
 
 
 def _ask(model: Model) -> Finetuning:
@@ -99,7 +100,7 @@ def _draw(model: Model, dataset: MemoryDataset, settings: Finetuning, view_key: 
     st.subheader(f"Teach {model.card.title} {classes} classes")
     st.caption(
         f"{count:,} {'pictures' if model.modality == 'image' else 'sounds'} of "
-        f"{', '.join(dataset.classes[:8])}{' and others' if classes > 8 else ''}."
+        f"{', '.join(map(plain, dataset.classes[:8]))}{' and others' if classes > 8 else ''}."
         + (OVERLAP if st.session_state.get("collection") == SAMPLES else "")
     )
     key = ("finetune", model.card.id, dataset.fingerprint, settings)

@@ -17,6 +17,7 @@ from cnnvis_core.render.pictures import fit, overlay
 from cnnvis_core.render.spectrogram import spectrogram_picture
 from cnnvis_core.ui.inputs import sample_input
 from cnnvis_core.ui.models import KINDS, cards, loaded
+from cnnvis_core.ui.text import draw_error
 
 TILES = {"image": 6, "audio": 3}
 
@@ -65,7 +66,7 @@ def _gallery(modality: Literal["image", "audio"]) -> None:
             try:
                 tile = _tile(card.id, sample.id, modality)
             except CnnvisError as error:
-                st.error(str(error), icon=":material/error:")
+                draw_error(error)
                 continue
             st.image(
                 tile.picture,

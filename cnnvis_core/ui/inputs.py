@@ -16,6 +16,7 @@ from cnnvis_core.models import Model
 from cnnvis_core.models.logmel import LogMel
 from cnnvis_core.render.pictures import fit
 from cnnvis_core.ui.links import carry_over, heed_link, keep
+from cnnvis_core.ui.text import draw_error
 from cnnvis_core.ui.uploads import content, upload_box
 
 Modality = Literal["image", "audio"]
@@ -169,7 +170,7 @@ def _take_own(modality: Modality) -> None:
             data = content(given, limits().media_mb, advice)
             own = _chosen(modality, data, f"your-{word}", own=True)
         except InputError as error:
-            st.error(str(error), icon=":material/error:")
+            draw_error(error)
             continue
         if st.session_state.get(f"taken-{source}") != given.file_id:
             st.session_state[f"taken-{source}"] = given.file_id

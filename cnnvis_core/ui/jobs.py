@@ -21,6 +21,7 @@ from cnnvis_core.jobs import Job, Progress
 from cnnvis_core.limits import limits
 from cnnvis_core.turns import Place
 from cnnvis_core.ui.logs import logged
+from cnnvis_core.ui.text import plain
 from cnnvis_core.ui.workplaces import shared, workplace
 
 Result = TypeVar("Result")
@@ -164,7 +165,7 @@ def run_job(
     except BusyError as error:
         frame.empty()
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.warning(str(error), icon=":material/hourglass:")
+            st.warning(plain(str(error)), icon=":material/hourglass:")
             st.button("Try again", icon=":material/refresh:", key=f"again-{hash(key)}")
         return Outcome(None, 0.0)
 

@@ -18,6 +18,7 @@ from cnnvis_core.ui.ascent_controls import ascent_settings, slug
 from cnnvis_core.ui.inputs import Chosen, choose_input, excerpt
 from cnnvis_core.ui.layers import choose_behind, choose_layer, choose_unit
 from cnnvis_core.ui.links import heed_link
+from cnnvis_core.ui.text import plain
 
 UNIT, PLACE, SEVERAL = "One unit", "One place of a unit", "Several pictures of a unit"
 GROUP, CLASS, DREAM = "Units together", "A class", "The layer's energy (deep dream)"
@@ -154,7 +155,7 @@ def ask(model: Model) -> Request:
 def _subject(model: Model, kind: str) -> Subject:
     if kind == CLASS:
         target = choose_class(model)
-        words = f"“{class_labels(model.classes)[target]}”"
+        words = f"“{plain(class_labels(model.classes)[target])}”"
         return Subject(mx.classes(model, target), words, (target,))
     layer = choose_layer(model, lambda layer: layer.channels > 1, "units", depth=0.7)
     behind = choose_behind(

@@ -18,6 +18,7 @@ from cnnvis_core.render import charts
 from cnnvis_core.render.files import wav
 from cnnvis_core.render.maximized import activation_curve, map_picture, parts
 from cnnvis_core.render.pictures import enlarged, png
+from cnnvis_core.ui.text import plain
 
 SIDE = 320  # pixels of the picture that is forming
 SMALL = 150  # pixels of the others
@@ -98,7 +99,7 @@ class SpectrogramView:
         best = int(answer.argmax())
         st.caption(
             "One of the sounds with nearly this spectrogram (Griffin and Lim). The network hears "
-            f"“{self.model.classes[best]}” in it, {float(answer[best]):.0%}."
+            f"“{plain(self.model.classes[best])}” in it, {float(answer[best]):.0%}."
         )
 
 

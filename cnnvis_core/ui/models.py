@@ -12,6 +12,7 @@ from cnnvis_core.models import Model, ModelCard, catalogue, load
 from cnnvis_core.models.shelf import Shelf
 from cnnvis_core.ui.links import heed_link
 from cnnvis_core.ui.own_networks import Own, draw_own, own_model
+from cnnvis_core.ui.text import draw_error
 
 KINDS = {"Picture": "image", "Sound": "audio"}
 
@@ -124,7 +125,7 @@ def chosen_model() -> Model:
                 _download(choice.card)
             model = loaded(choice.card.id)
     except CnnvisError as error:
-        st.error(str(error), icon=":material/error:")
+        draw_error(error)
         st.stop()
     with st.sidebar:
         _facts(model)

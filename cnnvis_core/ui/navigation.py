@@ -7,11 +7,13 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from cnnvis_core.ui.departures import doorkeeper
 from cnnvis_core.ui.home import home
 from cnnvis_core.ui.housekeeping import housekeeper
 from cnnvis_core.ui.links import note_arrival
 from cnnvis_core.ui.models import draw_sidebar
 from cnnvis_core.ui.sign_in import admitted, draw_sign_in, draw_sign_out
+from cnnvis_core.ui.uploads import keep_uploads_in_memory
 
 PAGES = Path(__file__).resolve().parents[2] / "pages"
 
@@ -96,6 +98,8 @@ def pages() -> list[StreamlitPage]:
 def run_page() -> None:
     """Declare the pages, draw what all of them share, and run the one that was asked for."""
     keeper = housekeeper()
+    doorkeeper()
+    keep_uploads_in_memory()
     inside = admitted()
     page = st.navigation(pages(), position="sidebar" if inside else "hidden")
     if not inside:

@@ -20,6 +20,7 @@ from cnnvis_core.render.pictures import fit, outlined, overlay, png
 from cnnvis_core.render.spectrogram import spectrogram_picture
 from cnnvis_core.ui.answers import draw_top, probabilities
 from cnnvis_core.ui.inputs import SHOWN_SIDE, Chosen
+from cnnvis_core.ui.text import plain
 
 MAP_HEIGHT = 420  # pixels; a portrait must not push everything else off the screen
 COVERED_WIDTH = 240
@@ -94,7 +95,7 @@ def _drawn(event: Any, found: Occlusion) -> Drawn:
 def _numbers(found: Occlusion, cell: Cell) -> str:
     drop = float(found.drop[cell])
     return (
-        f"Covered here, the {found.score} of “{found.class_name}” goes from "
+        f"Covered here, the {found.score} of “{plain(found.class_name)}” goes from "
         f"{found.baseline:.4f} to {found.baseline - drop:.4f} (drop {drop:+.4f})."
     )
 
@@ -108,8 +109,8 @@ def _measured(found: Occlusion) -> str:
         else ""
     )
     return (
-        f"Drop of the {found.score} of “{found.class_name}” (clean: {found.baseline:.3f}) when a "
-        f"place is covered with {found.fill}; full colour is ±{limit:.3f}.{approximate}"
+        f"Drop of the {found.score} of “{plain(found.class_name)}” (clean: {found.baseline:.3f}) "
+        f"when a place is covered with {found.fill}; full colour is ±{limit:.3f}.{approximate}"
     )
 
 
@@ -326,7 +327,7 @@ class SoundView:
         self._play(samples, "The places that matter most, all others covered")
         answer = probabilities(self.model, self.occluder.masked([~keep]))
         st.caption(
-            f"From this alone, “{found.class_name}” has a probability of "
+            f"From this alone, “{plain(found.class_name)}” has a probability of "
             f"{answer[found.target]:.3f}."
         )
         st.download_button(

@@ -13,6 +13,7 @@ from cnnvis_core.limits import limits
 from cnnvis_core.models import Model, ModelCard, load_checkpoint
 from cnnvis_core.models.card import Modality
 from cnnvis_core.programs import load_program, told_shape
+from cnnvis_core.ui.text import draw_error
 from cnnvis_core.ui.uploads import content, upload_box
 
 MOST_CLASSES = 100_000
@@ -169,7 +170,7 @@ def own_model(own: Own, card: ModelCard) -> Model | None:
         else:
             return None
     except CnnvisError as error:
-        st.error(str(error), icon=":material/error:")
+        draw_error(error)
         return None
     st.success(f"{model.card.title}: {len(model.classes)} classes.", icon=":material/check:")
     return model

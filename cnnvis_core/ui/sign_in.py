@@ -6,7 +6,6 @@ section in the secrets nobody has to sign in.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from importlib.util import find_spec
@@ -16,28 +15,14 @@ import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
 from cnnvis_core.errors import InputError
+from cnnvis_core.limits import limits
 
-DEMAND = "CNNVIS_SIGN_IN"
 DEFAULT = "default"  # Streamlit's name of a provider that stands in [auth] itself
 SHARED = ("redirect_uri", "cookie_secret")
 OWN = ("client_id", "client_secret", "server_metadata_url")
 CALLBACK = "/oauth2callback"
 LEAST_SECRET = 32  # characters; whoever guesses the secret can sign in as anybody
 NEEDED = ("authlib", "httpx")
-
-
-def demanded(environment: Mapping[str, str]) -> bool:
-    """Whether the operator wants nobody in without signing in, even if the secrets are missing.
-
-    Raises
-    ------
-    InputError
-        If the variable is neither 0 nor 1.
-    """
-    text = environment.get(DEMAND, "").strip() or "0"
-    if text not in ("0", "1"):
-        raise InputError(f"{DEMAND} is {text!r}; it must be 0 or 1.")
-    return text == "1"
 
 
 def providers_in(auth: object) -> tuple[str, ...]:
@@ -88,7 +73,7 @@ def providers() -> tuple[str, ...]:
     InputError
         If signing in is asked for and cannot be had: then nobody may get in.
     """
-    asked = demanded(os.environ)
+    asked = limits().sign_in
     try:
         auth = st.secrets.to_dict().get("auth")
     except StreamlitSecretNotFoundError as error:
@@ -100,7 +85,7 @@ def providers() -> tuple[str, ...]:
         raise InputError("The secrets cannot be read; the log says why.") from error
     if auth is None:
         if asked:
-            raise InputError(f"{DEMAND} is 1, but the secrets have no section [auth].")
+            raise InputError("CNNVIS_SIGN_IN is 1, but the secrets have no section [auth].")
         return ()
     names = providers_in(auth)
     if any(find_spec(name) is None for name in NEEDED):

@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
+from starlette.formparsers import MultiPartParser
 from streamlit.typing import UploadedFile
 
 from cnnvis_core.errors import InputError
+
+
+def keep_uploads_in_memory() -> None:
+    """See to it that no upload touches the disk, not even while it arrives.
+
+    Starlette, on which Streamlit's server is built, puts what is over a megabyte into a temporary
+    file.
+    """
+    MultiPartParser.spool_max_size = (st.get_option("server.maxUploadSize") + 1) * 2**20
 
 
 def limit_mb(most: int) -> int:

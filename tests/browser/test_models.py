@@ -14,7 +14,16 @@ from safetensors.torch import save as save_safetensors
 from cnnvis_core.models.catalogue import blueprint
 from cnnvis_core.models.download import WeightFile
 from tests.browser.conftest import serve
-from tests.browser.visit import IDLE, MAP, nothing_broke, upload, wait_for_map
+from tests.browser.visit import (
+    IDLE,
+    MAP,
+    box_in_sidebar,
+    nothing_broke,
+    settled,
+    upload,
+    wait_for_map,
+)
+from tests.programs.nets import exported, network
 from tests.support import Payload, torch_file
 from tests.weight_site import weight_site
 
@@ -38,8 +47,8 @@ def choose(page: Page, title: str) -> None:
 
 def bring_weights(page: Page, name: str, data: bytes) -> None:
     """Upload one's own weights in the sidebar."""
-    page.get_by_text("Your own weights").click()
-    upload(page, name, "application/octet-stream", data, where="stSidebar")
+    where = box_in_sidebar(page, "Your own weights")
+    upload(page, name, "application/octet-stream", data, where)
 
 
 def test_a_visitor_s_own_weights_answer(server, visitor):
@@ -77,6 +86,29 @@ def test_weights_that_would_run_code_are_refused_and_lose_nothing(server, visito
     expect(page.locator(MAP)).to_be_visible()
     assert not proof.exists()
     nothing_broke(page)
+
+
+def test_a_visitor_s_own_architecture_is_opened(server, visitor):
+    page = visitor()
+    page.goto(f"{server.url}/occlude")
+    wait_for_map(page)
+    where = box_in_sidebar(page, "Your own network")
+    upload(page, "mine.pt2", "application/octet-stream", exported(network()), where)
+    expect(page.get_by_text("Your network: 5 classes")).to_be_visible()
+    box = page.get_by_role("textbox", name="Names of the classes, one a line")
+    box.fill("apple\npear\nplum\nfig\nquince")
+    box.press("Control+Enter")
+    fruit = page.get_by_role("heading", name=re.compile("What carries “(apple|pear|plum|fig|quin)"))
+    expect(fruit).to_be_visible()
+    wait_for_map(page)
+    expect(page.locator(MAP)).to_be_visible()
+    nothing_broke(page)
+    for title in ("Maximisation", "Orientation", "Kernels"):
+        page.get_by_test_id("stSidebarNavLink").filter(has_text=title).click()
+        expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
+        settled(page)
+        expect(page.get_by_text("Your network: 5 classes")).to_be_visible()
+        nothing_broke(page)
 
 
 def test_weights_may_be_larger_than_pictures(server, visitor):

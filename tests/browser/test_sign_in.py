@@ -62,7 +62,7 @@ def guarded(folder: Path, secrets: str, demand: str = "0") -> Iterator[str]:
     """Serve with such secrets, which lie outside of the repository."""
     file = folder / "secrets.toml"
     file.write_text(secrets)
-    environment = {"STREAMLIT_SECRETS_FILES": str(file), sign_in.DEMAND: demand}
+    environment = {"STREAMLIT_SECRETS_FILES": str(file), "CNNVIS_SIGN_IN": demand}
     with serve(folder, environment=environment) as server:
         yield server.url
 
@@ -215,7 +215,7 @@ def test_each_provider_has_a_button(tmp_path, provider, visitor):
 @pytest.mark.parametrize(
     ("secrets", "demand", "said"),
     [
-        ("[database]\nname = 'x'\n", "1", f"{sign_in.DEMAND} is 1, but the secrets have no"),
+        ("[database]\nname = 'x'\n", "1", "CNNVIS_SIGN_IN is 1, but the secrets have no"),
         ("[auth\n", "0", "The secrets cannot be read"),
     ],
     ids=["no section", "broken file"],
@@ -278,18 +278,6 @@ def test_what_is_missing_in_the_section_is_said(auth, said):
         sign_in.providers_in(auth)
 
 
-@pytest.mark.parametrize(
-    ("value", "wanted"), [("", False), ("0", False), (" 1 ", True), (None, False)]
-)
-def test_signing_in_is_demanded_with_a_one(value, wanted):
-    assert sign_in.demanded({} if value is None else {sign_in.DEMAND: value}) is wanted
-
-
-def test_another_value_is_refused():
-    with pytest.raises(InputError, match="'yes'; it must be 0 or 1"):
-        sign_in.demanded({sign_in.DEMAND: "yes"})
-
-
 @pytest.fixture
 def secrets_file(tmp_path, monkeypatch) -> Iterator[Path]:
     """Where this process looks for secrets; nothing is there yet."""
@@ -297,7 +285,7 @@ def secrets_file(tmp_path, monkeypatch) -> Iterator[Path]:
     before = config.get_option("secrets.files")
     config.set_option("secrets.files", [str(file)])
     monkeypatch.setattr(sign_in.st, "secrets", Secrets())
-    monkeypatch.delenv(sign_in.DEMAND, raising=False)
+    monkeypatch.delenv("CNNVIS_SIGN_IN", raising=False)
     sign_in.providers.cache_clear()
     yield file
     config.set_option("secrets.files", before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from PIL import Image, ImageDraw
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 expect.set_options(timeout=90_000)
 
@@ -25,11 +25,18 @@ def photo(colour: str = "red", size: tuple[int, int] = (640, 480)) -> bytes:
     return buffer.getvalue()
 
 
-def upload(page: Page, name: str, kind: str, data: bytes, where: str = "stMain") -> None:
-    inputs = page.locator(f"[data-testid={where}] input[type=file]")
+def upload(page: Page, name: str, kind: str, data: bytes, where: Locator | None = None) -> None:
+    """Send a file by the only box of the page's main part, or of another part."""
+    inputs = (where or page.get_by_test_id("stMain")).locator("input[type=file]")
     # While a run replaces an uploader, the stale one may stand beside it.
     expect(inputs).to_have_count(1)
     inputs.set_input_files({"name": name, "mimeType": kind, "buffer": data})
+
+
+def box_in_sidebar(page: Page, title: str) -> Locator:
+    """The part of the sidebar of this title, opened."""
+    page.get_by_test_id("stSidebar").get_by_text(title, exact=True).click()
+    return page.get_by_test_id("stSidebar").get_by_test_id("stExpander").filter(has_text=title)
 
 
 def settled(page: Page) -> None:

@@ -1,0 +1,44 @@
+"""What a visitor leaves behind is forgotten, also when nobody else comes or goes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import streamlit as st
+from streamlit import runtime
+
+SECONDS = 10.0  # between two looks
+
+
+class Doorkeeper:
+    """Drops the sessions of closed tabs when ``server.disconnectedSessionTTL`` is over.
+
+    Streamlit keeps them for that long, so that a broken connection can come back, but looks at the
+    clock only when some other visitor leaves.
+    """
+
+    def __init__(self) -> None:
+        self._thread = threading.Thread(target=self._watch, name="departures", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while runtime.exists():
+            time.sleep(SECONDS)
+            try:
+                # Streamlit offers no other way; its sessions live in its event loop's thread.
+                server = runtime.get_instance()
+                cache = server._session_mgr._session_storage._cache  # type: ignore[attr-defined]
+                server._get_async_objs().eventloop.call_soon_threadsafe(cache.expire)
+            except (AttributeError, RuntimeError):
+                logging.getLogger(__name__).warning(
+                    "Sessions of closed tabs stay until the next visitor leaves."
+                )
+                return
+
+
+@st.cache_resource(show_spinner=False)
+def doorkeeper() -> Doorkeeper:
+    """The one of this process."""
+    return Doorkeeper()
