@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,7 @@ from torch import nn
 from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.models.graph import Graph, Ref, UntraceableError
 from cnnvis_core.models.logmel import LogMel
+from cnnvis_core.models.memory import forget_spare
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.replay import activation_behind
 from cnnvis_core.models.twin import Twin, besides_relu, nonlinearities, shuffled
@@ -172,12 +173,27 @@ def attribute(
     else:
         column, words = channel, f"the {reduction} of unit {channel} of {layer}"
     question = _Question(Twin(graph, None, watched), column, _batch(graph))
-    with torch.inference_mode(False), torch.enable_grad():
-        values, gap = _COMPUTE[method](question, x, start, seed)
+    values, gap = _computed(method, question, x, start, seed)
     with torch.no_grad():
         score = float(question.forward(x)[0, question.column])
     found = values.detach()[0].float().cpu().numpy()
     return Attribution(found, method, words, score, gap)
+
+
+def _computed(
+    method: Method, question: _Question, x: torch.Tensor, start: torch.Tensor, seed: int
+) -> Values:
+    """What a method finds, with smaller batches where the memory does not suffice."""
+    while True:
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                values, gap = _COMPUTE[method](question, x.detach(), start, seed)
+                return values, gap
+        except torch.OutOfMemoryError:
+            if question.batch < 2:
+                raise
+        question = replace(question, batch=question.batch // 2)
+        forget_spare(x.device)
 
 
 def nothing(model: Model, x: torch.Tensor) -> torch.Tensor:

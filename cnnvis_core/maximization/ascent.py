@@ -22,6 +22,7 @@ from cnnvis_core.maximization.result import LEAST_CONTRAST, Maximization
 from cnnvis_core.maximization.settings import LARGEST, MOST_STEPS, SMALLEST, Settings
 from cnnvis_core.maximization.transforms import Transforms
 from cnnvis_core.models.levels import Levels, levels_of
+from cnnvis_core.models.memory import forget_spare
 from cnnvis_core.models.model import Model
 from cnnvis_core.models.probe import ANSWER, has_activation
 
@@ -148,22 +149,33 @@ def _draw(run: Run, board: Board) -> Generator[Step[Maximization], None, Maximiz
     count, together = len(run.objective), run.objective.together
     at_once = _at_once(shaken.bytes_kept, count, together)
     done, total = 0, count * run.steps
-    for first in range(0, count, at_once):
+    first = 0
+    while first < count:
         batch = range(first, min(first + at_once, count))
         numbers = list(batch)
         attempts = _attempts(bool(shaken.probe.operations & NAMES))
-        for place, attempt in enumerate(attempts):
-            for _ in climb(run, board, shaken, plain, numbers, attempt):
-                done += len(numbers)
-                yield Step(done, total, board.snapshot())
-            blank = board.judge(numbers, attempt.note)
-            if not blank:
-                break
-            # Pictures that are scored against each other are drawn again together.
-            numbers = numbers if together else blank
-            if place + 1 < len(attempts):
-                total += len(numbers) * run.steps
+        before = done, total
+        try:
+            for place, attempt in enumerate(attempts):
+                for _ in climb(run, board, shaken, plain, numbers, attempt):
+                    done += len(numbers)
+                    yield Step(done, total, board.snapshot())
+                blank = board.judge(numbers, attempt.note)
+                if not blank:
+                    break
+                # Pictures that are scored against each other are drawn again together.
+                numbers = numbers if together else blank
+                if place + 1 < len(attempts):
+                    total += len(numbers) * run.steps
+        except torch.OutOfMemoryError:
+            if together or len(batch) < 2:
+                raise
+            at_once, (done, total) = len(batch) // 2, before
+            board.forget(batch)
+            forget_spare(run.model.device)
+            continue
         board.finish(batch)
+        first = batch.stop
     return board.snapshot()
 
 

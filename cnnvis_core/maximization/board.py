@@ -105,6 +105,10 @@ class Board:
                 self.maps[end] = np.full(shape, np.nan, np.float32)
             self.maps[end][numbers] = found
 
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Pictures that were broken off are begun again."""
+        self._started -= set(numbers)
+
     def record(
         self, numbers: Sequence[int], step: int, images: torch.Tensor, score: torch.Tensor
     ) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from cnnvis_core.errors import ModelError
 from cnnvis_core.models.card import Modality, ModelCard
 from cnnvis_core.models.graph import Graph, record
+from cnnvis_core.models.memory import in_halves
 from cnnvis_core.models.simplify import simplify
 from cnnvis_core.models.weights import weights_hash
 
@@ -141,7 +142,7 @@ class Model:
         """
         try:
             with torch.inference_mode():
-                logits = self.module(x.to(self.device))
+                logits = in_halves(self.module, x.to(self.device), torch.cat)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise

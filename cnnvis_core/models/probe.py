@@ -15,6 +15,7 @@ import torch
 from cnnvis_core.errors import ModelError
 from cnnvis_core.models.geometry import first_tensor
 from cnnvis_core.models.graph import Call, Graph, Ref, UntraceableError, compute
+from cnnvis_core.models.memory import in_halves
 from cnnvis_core.models.model import Layer, Model
 from cnnvis_core.models.narrow import narrowed
 from cnnvis_core.models.replay import (
@@ -236,6 +237,9 @@ class Probe:
 
     def maps(self, x: torch.Tensor, computation: Computation = compute) -> dict[str, torch.Tensor]:
         """The same as maps (N, units, h, w) in float32; h and w are 1 for layers without a map."""
+        return in_halves(lambda part: self._maps(part, computation), x, _joined)
+
+    def _maps(self, x: torch.Tensor, computation: Computation) -> dict[str, torch.Tensor]:
         found = {}
         for name, value in self(x, computation).items():
             if name == ANSWER:
@@ -251,6 +255,9 @@ class Probe:
 
     def compared(self, x: torch.Tensor) -> Compared:
         """Maps of inputs (N, C, H, W), beside those of control units where there are any."""
+        return in_halves(self._compared, x, _joined_comparisons)
+
+    def _compared(self, x: torch.Tensor) -> Compared:
         if not self._controls or self._graph is None:
             return Compared(self.maps(x), {}, {})
         wanted = {*self._refs.values(), *self._drives.values(), *self._controls.values()}
@@ -307,6 +314,19 @@ class Probe:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _joined(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Values of the parts of a batch, by their names, as values of all of it."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _joined_comparisons(parts: Sequence[Compared]) -> Compared:
+    return Compared(
+        _joined([part.maps for part in parts]),
+        _joined([part.drive for part in parts]),
+        _joined([part.control for part in parts]),
+    )
 
 
 def as_maps(value: torch.Tensor, layer: Layer) -> torch.Tensor:

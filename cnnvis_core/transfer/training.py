@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from cnnvis_core.datasets import Dataset
 from cnnvis_core.disk import locked, write
 from cnnvis_core.errors import InputError
 from cnnvis_core.jobs import Step
+from cnnvis_core.models.memory import forget_spare, in_halves
 from cnnvis_core.models.model import Model
 from cnnvis_core.transfer import checkpoints as kept
 from cnnvis_core.transfer.augmentation import augmented
@@ -66,6 +68,7 @@ class Training:
     saved: list[Checkpoint] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     state: bytes | None = None
+    pieces: int = 1  # of a batch, where the memory does not hold it whole
 
     def __post_init__(self) -> None:
         """Look at what learns before anything is computed."""
@@ -210,19 +213,48 @@ class Training:
         # Dropout draws from the process's own generator.
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-            with _precision(self.base.device):
-                logits = logits_of(module, x.to(self.base.device))
-                loss = F.cross_entropy(logits.float(), y)
-            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-        value = float(loss.detach())
-        if not torch.isfinite(loss):
+            value, right = self._gradients(module, weights, x, y)
+        if not math.isfinite(value):
             raise InputError("The loss is no number any more; choose a smaller learning rate.")
-        for weight, gradient in zip(weights, gradients, strict=True):
-            weight.grad = gradient
         nn.utils.clip_grad_norm_(weights, CLIP)
         optimizer.step()
         optimizer.zero_grad()
-        return value, float((logits.argmax(1) == y).sum())
+        return value, right
+
+    def _gradients(
+        self, module: nn.Module, weights: list[nn.Parameter], x: torch.Tensor, y: torch.Tensor
+    ) -> tuple[float, float]:
+        """Give the weights their gradients; returns the loss and how many were named rightly.
+
+        Where the memory does not suffice the batch is halved and the gradients of its parts are
+        added up; batch normalisation then sees each part by itself.
+        """
+        pieces = self.pieces
+        while True:
+            total = right = 0.0
+            try:
+                for inputs, labels in zip(x.chunk(pieces), y.chunk(pieces), strict=True):
+                    with _precision(self.base.device):
+                        logits = logits_of(module, inputs.to(self.base.device))
+                        share = len(labels) / len(y)
+                        loss = share * F.cross_entropy(logits.float(), labels)
+                    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+                    for weight, gradient in zip(weights, gradients, strict=True):
+                        if weight.grad is None:
+                            weight.grad = gradient
+                        elif gradient is not None:
+                            weight.grad = weight.grad + gradient
+                    total += float(loss.detach())
+                    right += float((logits.argmax(1) == labels).sum())
+                return total, right
+            except torch.OutOfMemoryError:
+                # Batch normalisation needs two inputs at least.
+                if len(x) < 4 * pieces:
+                    raise
+            pieces = self.pieces = 2 * pieces
+            for weight in weights:
+                weight.grad = None
+            forget_spare(self.base.device)
 
     def _tested(self, module: nn.Module) -> Generator[Step[Finetuned], None, tuple[float, float]]:
         """Loss and accuracy of the held-back items, which are never changed."""
@@ -236,7 +268,8 @@ class Training:
                 windows = block.inputs[first : first + self.settings.batch]
                 y = block.labels[first : first + self.settings.batch].to(self.base.device)
                 with torch.no_grad(), _precision(self.base.device):
-                    logits = module(torch.cat(windows).to(self.base.device)).float()
+                    x = torch.cat(windows).to(self.base.device)
+                    logits = in_halves(module, x, torch.cat).float()
                 sizes = [len(part) for part in windows]
                 mean = torch.stack([part.mean(0) for part in logits.split(sizes)])
                 loss += float(F.cross_entropy(mean, y, reduction="sum"))
