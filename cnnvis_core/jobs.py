@@ -68,7 +68,7 @@ class Job(Generic[Result, Preview], Iterator[Progress[Preview]]):
     def __init__(self, steps: Generator[Step[Preview], None, Result]) -> None:
         self._steps = steps
         self._result: Result | None = None
-        self._finished = False
+        self._finished = self._closed = False
         self._seconds = 0.0
 
     def __iter__(self) -> Job[Result, Preview]:
@@ -105,14 +105,17 @@ class Job(Generic[Result, Preview], Iterator[Progress[Preview]]):
         Raises
         ------
         CnnvisError
-            If the job has not run to its end.
+            If the job has not run to its end, or was closed before it.
         """
         if not self._finished or self._result is None:
+            if self._closed:
+                raise CnnvisError("The job was closed before its end; start it anew.")
             raise CnnvisError("The job has not finished; iterate it to its end or use run(job).")
         return self._result
 
     def close(self) -> None:
         """Stop the computation and release what it holds; closing twice does nothing."""
+        self._closed = True
         self._steps.close()
 
     def __enter__(self) -> Job[Result, Preview]:

@@ -15,6 +15,7 @@ from cnnvis_core.jobs import Job, Progress
 Result = TypeVar("Result")
 Preview = TypeVar("Preview")
 
+RECENT = 0.2  # weight of the newest slice in how long slices take
 LOOK_SECONDS = 0.25  # between two looks at the queue, at which a waiting job can be stopped
 
 
@@ -28,10 +29,13 @@ class Place:
         Slices of others before its own next one.
     sharing : int
         How many visitors' jobs there are, its own among them.
+    seconds : float
+        Until its own next slice, if slices go on taking as long as the last ones.
     """
 
     ahead: int
     sharing: int
+    seconds: float = 0.0
 
 
 class Turns:
@@ -57,6 +61,8 @@ class Turns:
         self._holder: _Seat | None = None
         self._numbers = itertools.count()
         self._used: dict[str, float] = {}
+        self._slice = 0.0  # seconds, of late
+        self._began = 0.0  # when the slice that is computed now began
 
     def run(
         self,
@@ -105,7 +111,7 @@ class Turns:
         """What a job of this visitor would find now."""
         with self._changed:
             others = {seat.visitor for seat in self._there} - {visitor}
-            return Place(len(others), len(others) + 1)
+            return Place(len(others), len(others) + 1, len(others) * self._slice)
 
     def _join(self, visitor: str) -> _Seat:
         with self._changed:
@@ -135,7 +141,7 @@ class Turns:
                     if not self._is_next(seat):
                         self._changed.wait(LOOK_SECONDS)
                     if self._is_next(seat):
-                        self._holder = seat
+                        self._holder, self._began = seat, time.monotonic()
                         return
                     place = self._place_of(seat)
                 if waiting is not None:
@@ -148,6 +154,7 @@ class Turns:
         """Give the device back after a step."""
         with self._changed:
             self._used[seat.visitor] += seconds
+            self._slice += RECENT * (seconds - self._slice)
             self._holder = None
             self._changed.notify_all()
 
@@ -162,7 +169,10 @@ class Turns:
         others = {s.visitor for s in self._waiting if s.visitor != seat.visitor}
         ahead = sum(self._used[visitor] < mine for visitor in others)
         everybody = {s.visitor for s in self._there}
-        return Place(ahead + (self._holder is not None), len(everybody))
+        seconds = ahead * self._slice
+        if self._holder is not None:
+            seconds += max(0.0, self._slice - (time.monotonic() - self._began))
+        return Place(ahead + (self._holder is not None), len(everybody), seconds)
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,7 +57,7 @@ def test_an_early_end_cleans_up_and_has_no_result(how):
         del job
         gc.collect()
     else:
-        with pytest.raises(CnnvisError, match="not finished"):
+        with pytest.raises(CnnvisError, match="not finished|closed before"):
             _ = job.result
         assert list(job) == []
     assert log == ["open", "closed"]
@@ -83,3 +83,13 @@ def test_the_time_left_follows_the_rate_so_far(monkeypatch):
     assert next(job).seconds_left == pytest.approx(6.0)
     # What happens between two steps is not the job's own time.
     assert next(job).seconds_left == pytest.approx(4.0)
+
+
+def test_a_closed_job_says_so():
+    job = Job(counting([]))
+    next(job)
+    job.close()
+    with pytest.raises(CnnvisError, match="closed before its end; start it anew"):
+        _ = job.result
+    with pytest.raises(CnnvisError, match="start it anew"):
+        run(job)

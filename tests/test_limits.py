@@ -53,3 +53,17 @@ def test_a_server_that_is_set_up_wrongly_says_so(monkeypatch):
         assert len(app.title) == 0
     finally:
         limits.cache_clear()
+
+
+def test_a_cluster_that_cannot_be_had_is_said(monkeypatch):
+    from cnnvis_core.ui.workplaces import workplaces
+
+    monkeypatch.setenv("CNNVIS_RAY", "127.0.0.1:1")
+    workplaces.clear()
+    try:
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+        assert "not set up rightly" in app.error[0].value
+        assert "Ray" in app.error[0].value
+        assert len(app.title) == 0
+    finally:
+        workplaces.clear()

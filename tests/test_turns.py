@@ -148,7 +148,7 @@ def test_who_waits_is_told_the_place_and_can_give_up():
 
     with pytest.raises(KeyboardInterrupt):
         next(turns.run(device.job("b", 3), "b", told))
-    assert places == [Place(1, 2)]
+    assert [(place.ahead, place.sharing) for place in places] == [(1, 2)]
     assert turns.jobs == 1
     go.set()
     thread.join()
@@ -166,3 +166,32 @@ def test_a_job_that_fails_gives_its_turn_back():
         list(turns.run(Job(broken()), "a"))
     assert turns.jobs == 0
     assert len(list(turns.run(Device().job("b", 3), "b"))) == 3
+
+
+def test_a_waiting_job_is_told_how_long_it_will_be():
+    turns, told = Turns(), []
+    slow = Device().job("slow", 40, 0.05)
+    other = threading.Thread(target=lambda: list(turns.run(slow, "a")))
+    other.start()
+    while turns.jobs == 0:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    steps = turns.run(Device().job("quick", 3, 0.0), "b", told.append)
+    list(steps)
+    other.join(30)
+    assert all(0 <= place.seconds < 1 for place in told)
+    three = turns.place("c")
+    assert (three.ahead, three.sharing, three.seconds) == (0, 1, 0.0)
+
+
+def test_expected_waits_grow_with_those_ahead():
+    turns = Turns()
+    running = [turns.run(Device().job(n, 20, 0.02), n) for n in "abc"]
+    for _ in range(10):
+        for steps in running:
+            next(steps)
+    place = turns.place("d")
+    assert place.ahead == 3
+    assert 0.04 < place.seconds < 0.6
+    for steps in running:
+        steps.close()

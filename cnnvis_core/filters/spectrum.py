@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPECTRUM_SIDE = 32  # frequencies a side; kernels are padded with zeros to it
+MOST_TAPS = 441  # of a kernel that is transformed by a product; larger ones go through the FFT
 UNITS_AT_ONCE = 32  # bounds the memory of a layer's spectra
 
 
@@ -74,7 +75,13 @@ def _power(
 ) -> NDArray[np.float64]:
     """Power spectra (out, side, side) of windowed kernels without their mean, over all inputs."""
     mean = (weight * window).sum((2, 3), keepdims=True) / window.sum()
-    taps = ((weight - mean) * window).reshape(*weight.shape[:2], -1)
+    taken = (weight - mean) * window
+    if window.size > MOST_TAPS:
+        power = np.zeros((len(weight), side, side))
+        for part in taken.swapaxes(0, 1):  # one input after the other, for the memory's sake
+            power += np.abs(np.fft.fft2(part, (side, side))) ** 2
+        return power
+    taps = taken.reshape(*weight.shape[:2], -1)
     # Inputs are summed before the transform: e* (sum of w w') e is the sum of |w' e|^2.
     gram = np.einsum("oik,oil->okl", taps, taps, optimize=True)
     row, col = np.divmod(np.arange(window.size), window.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args
@@ -20,6 +21,7 @@ from cnnvis_core.models.model import Frontend, Model
 from cnnvis_core.models.preprocessing import ImageFrontend
 
 SEED = 0  # of the input that finds out the number of classes
+MOST_MEAN = 10  # of values from 0 to 1; those from 0 to 255 are beyond it
 TINY = 1e-30  # keeps the logarithm of a probability of 0 finite
 
 
@@ -116,6 +118,12 @@ def from_module(
     names = tuple(classes) if classes is not None else numbered(count)
     if len(names) != count:
         raise InputError(f"{title} has {count} classes; {len(names)} names were given.")
+    layers = describe_layers(network, shape)
+    if isinstance(module, torch.fx.GraphModule) and not layers:
+        raise ModelError(
+            "An exported program has no layers left; save it with torch.export.save and give the "
+            "file to load_program."
+        )
     weights = list(network.parameters())
     card = ModelCard(
         id=title,
@@ -135,7 +143,7 @@ def from_module(
         classes=names,
         input_shape=shape,
         frontend=eyes,
-        layers=describe_layers(network, shape),
+        layers=layers,
         exclusive=count > 1 if exclusive is None else exclusive,
     )
 
@@ -241,6 +249,17 @@ def numbered(count: int) -> tuple[str, ...]:
     return tuple(f"class {index}" for index in range(count))
 
 
+def _each(values: Sequence[float] | None, usual: float, channels: int) -> tuple[float, ...]:
+    """Numbers, one a channel, as a tuple; none where they are no such numbers."""
+    if values is None:
+        return (usual,) * channels
+    try:
+        found = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        return ()
+    return found if all(map(math.isfinite, found)) else ()
+
+
 def default_frontend(
     modality: Modality,
     shape: tuple[int, int, int],
@@ -255,10 +274,12 @@ def default_frontend(
         If mean and std do not fit the channels, or sound has more than one.
     """
     channels, height, width = shape
-    means = tuple(mean) if mean is not None else (0.0,) * channels
-    stds = tuple(std) if std is not None else (1.0,) * channels
+    means = _each(mean, 0.0, channels)
+    stds = _each(std, 1.0, channels)
     if len(means) != channels or len(stds) != channels or min(stds) <= 0:
         raise InputError(f"mean and std need {channels} values, one a channel, std positive.")
+    if modality == "image" and max(map(abs, means)) > MOST_MEAN:
+        raise InputError("mean and std are of values from 0 to 1; divide yours by 255.")
     if modality == "image":
         # The longer side of the crop, so that no shape of picture needs black padding.
         return ImageFrontend(max(height, width), (height, width), means, stds, channels=channels)

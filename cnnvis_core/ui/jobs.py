@@ -93,6 +93,14 @@ def duration(seconds: float | None) -> str:
     return f"about {seconds / 60:.0f} min left"
 
 
+def in_turn(now: Place) -> str:
+    """Where a job stands among others, in words."""
+    others = "another visitor's" if now.sharing == 2 else f"{now.sharing - 1} visitors'"
+    ahead = "next" if now.ahead < 2 else f"{now.ahead} before you"
+    wait = f", about {now.seconds:.0f} s" if now.seconds >= 1 else ""
+    return f"in turn with {others} work: {ahead}{wait}"
+
+
 def _cancel(key: Hashable, latest: dict[str, Outcome[object]]) -> None:
     # A click may arrive when the job has just ended.
     if recall(key) is None:
@@ -201,8 +209,7 @@ def _run(
 
     def waiting(now: Place) -> None:
         """Say who else is there; a click on Cancel stops the script here, too."""
-        others = "another visitor's" if now.sharing == 2 else f"{now.sharing - 1} visitors'"
-        bar.progress(latest["outcome"].share, text=f"{label}, in turn with {others} work")
+        bar.progress(latest["outcome"].share, text=f"{label}, {in_turn(now)}")
 
     with (
         logged(label) as note,

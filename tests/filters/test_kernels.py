@@ -162,3 +162,32 @@ def test_layers_without_kernels_are_refused():
         cv.filters(model, "1")
     with pytest.raises(cv.ModelError, match="no layer named"):
         cv.filters(model, "99")
+
+
+def test_large_kernels_have_the_spectra_of_small_ones_in_a_wider_frame():
+    # Two ways to one spectrum: by a product, and by the fast transform.
+    from cnnvis_core.filters import spectrum
+
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(3, 2, 21, 21)).astype(np.float32)
+    rows, cols = np.mgrid[:21, :21] - 10
+    window = np.exp(-(rows**2 + cols**2) / 60.0)
+    by_product = spectrum._power(weight, window, 32)
+    framed = np.zeros((3, 2, 23, 23), np.float32)
+    framed[:, :, 1:-1, 1:-1] = weight
+    around = np.zeros((23, 23))
+    around[1:-1, 1:-1] = window
+    np.testing.assert_allclose(spectrum._power(framed, around, 32), by_product, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("angle", [0, 30, 75, 120])
+def test_stripes_of_a_whole_picture_have_their_angle(angle):
+    rows, cols = np.mgrid[:64, :64]
+    turn = np.radians(angle)
+    # Stripes lie along the angle, counter-clockwise; rows run downwards.
+    across = np.sin(turn) * cols + np.cos(turn) * rows
+    stripes = np.sin(2 * np.pi * across / 8)[None, None].astype(np.float32)
+    found = spectral_tuning(stripes)
+    apart = abs((found.orientation_deg[0] - angle + 90) % 180 - 90)
+    assert apart < 1
+    assert found.coherence[0] > 0.9

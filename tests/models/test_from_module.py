@@ -13,6 +13,7 @@ from torch import nn
 from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.inputs.clip import Clip
 from cnnvis_core.models import ImageFrontend, Model, from_module
+from tests.support import small_network
 
 
 class Small(nn.Module):
@@ -186,3 +187,26 @@ def test_sound_gets_a_spectrogram_of_the_shape_asked_for() -> None:
     assert x.shape == (1, 1, 40, 80)
     assert x.isfinite().all()
     assert model.modality == "audio"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"mean": (127.5,) * 3, "std": (63.0,) * 3}, "divide yours by 255"),
+        ({"mean": 0.5}, "one a channel"),
+        ({"std": 0.5}, "one a channel"),
+        ({"mean": (0.5, float("nan"), 0.5)}, "one a channel"),
+        ({"mean": "abc"}, "one a channel"),
+    ],
+)
+def test_what_is_no_normalisation_is_said(given, sentence):
+    with pytest.raises(InputError, match=sentence):
+        from_module(small_network(), (3, 32, 32), **given)
+
+
+def test_an_exported_program_is_sent_to_where_it_can_be_read():
+    sizes = ({0: torch.export.Dim("batch")},)
+    x = torch.rand(2, 3, 32, 32)
+    program = torch.export.export(small_network(), (x,), dynamic_shapes=sizes).module()
+    with pytest.raises(ModelError, match="load_program"):
+        from_module(program, (3, 32, 32))

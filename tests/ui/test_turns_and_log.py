@@ -8,6 +8,7 @@ import logging
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from cnnvis_core.turns import Place
 from cnnvis_core.ui import jobs
 
 
@@ -86,3 +87,15 @@ def test_every_end_of_a_job_leaves_one_line_and_no_seat(lines, kind, outcome, er
         assert any(button.label == "Try again" for button in app.button)
     if kind == "broken":
         assert "cannot be computed" in app.error[0].value
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (Place(1, 2), "in turn with another visitor's work: next"),
+        (Place(1, 2, 3.4), "in turn with another visitor's work: next, about 3 s"),
+        (Place(4, 6, 12.0), "in turn with 5 visitors' work: 4 before you, about 12 s"),
+    ],
+)
+def test_a_place_among_others_is_said(place, words):
+    assert jobs.in_turn(place) == words
