@@ -57,7 +57,7 @@ def test_an_early_end_cleans_up_and_has_no_result(how):
         del job
         gc.collect()
     else:
-        with pytest.raises(CnnvisError, match="not finished|closed before"):
+        with pytest.raises(CnnvisError, match=r"not finished|closed before"):
             _ = job.result
         assert list(job) == []
     assert log == ["open", "closed"]

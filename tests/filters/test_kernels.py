@@ -177,7 +177,9 @@ def test_large_kernels_have_the_spectra_of_small_ones_in_a_wider_frame():
     framed[:, :, 1:-1, 1:-1] = weight
     around = np.zeros((23, 23))
     around[1:-1, 1:-1] = window
-    np.testing.assert_allclose(spectrum._power(framed, around, 32), by_product, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(
+        spectrum._power(framed, around, 32), by_product, rtol=1e-4, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("angle", [0, 30, 75, 120])

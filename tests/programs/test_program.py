@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 import cnnvis_core as cv
@@ -173,3 +174,22 @@ def test_a_network_of_sounds(tmp_path):
     assert (model.modality, model.input_shape) == ("audio", (1, 64, 96))
     x = torch.rand(1, 1, 64, 150)
     torch.testing.assert_close(model.module(x), net(x))
+
+
+@pytest.mark.parametrize("batch", [None, 1], ids=["any batch", "one picture"])
+@pytest.mark.parametrize(
+    "name",
+    ["squeezenet1_1", "resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "convnext_tiny"],
+)
+def test_programs_of_public_networks_answer_as_the_networks(name, batch):
+    torch.manual_seed(0)
+    net = getattr(torchvision.models, name)(weights=None).eval()
+    if name == "convnext_tiny":  # one stage will do
+        net.features = net.features[:3]
+        net.classifier = nn.Sequential(nn.Flatten(1), nn.Linear(192, 10))
+    model = cv.load_program(exported(net, (3, 64, 64), batch))
+    x = torch.rand(3, 3, 64, 64)
+    torch.testing.assert_close(model.module(x), net(x), rtol=1e-5, atol=1e-5)
+    wanted = {n for n, part in net.named_modules() if isinstance(part, nn.Conv2d)}
+    assert wanted <= {layer.name for layer in model.layers}
+    assert model.graph(model.input_shape).nodes
