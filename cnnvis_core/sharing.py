@@ -18,7 +18,8 @@ class _Ride:
     Whoever comes first drives it a step further; the others find that step done.
     """
 
-    job: Job[Any, Any]
+    start: Callable[[], Job[Any, Any]]
+    job: Job[Any, Any] | None = None
     riders: int = 0
     steps: int = 0
     latest: Progress[Any] | None = None
@@ -38,6 +39,8 @@ class _Ride:
                 raise self.error
             if self.steps == seen or self.latest is None:
                 try:
+                    if self.job is None:
+                        self.job = self.start()
                     self.latest = next(self.job)
                 except Exception as error:  # StopIteration too: all riders must meet it
                     self.error = error
@@ -90,7 +93,7 @@ class Shared:
                 return self._results[key]
             ride = self._rides.get(key)
             if ride is None:
-                ride = self._rides[key] = _Ride(start())
+                ride = self._rides[key] = _Ride(start)
             ride.riders += 1
         seen = 0
         try:
@@ -102,7 +105,8 @@ class Shared:
                 latest = ride.latest
                 if latest is not None:
                     yield Step(latest.done, latest.total, latest.preview)
-            result = ride.job.result
+            with ride.driving:
+                result = None if ride.job is None else ride.job.result
             with self._lock:
                 self._keep(key, result)
             return result
@@ -119,7 +123,8 @@ class Shared:
                 del self._rides[key]
         if last:
             with ride.driving:
-                ride.job.close()
+                if ride.job is not None:
+                    ride.job.close()
 
     def _keep(self, key: Hashable, result: Any) -> None:
         self._results[key] = result

@@ -1,6 +1,6 @@
 """Kernels: the weights of a convolution, put in order and described."""
 
-from cnnvis_core.filters.gabor import GaborFits, can_fit, fit_gabors
+from cnnvis_core.filters.gabor import GaborFits, can_fit, fit_gabors, fitting
 from cnnvis_core.filters.kernels import (
     CONVOLUTIONS,
     ORDERS,
@@ -24,6 +24,7 @@ __all__ = [
     "can_fit",
     "filters",
     "fit_gabors",
+    "fitting",
     "has_kernels",
     "on_brightness",
     "spectral_tuning",

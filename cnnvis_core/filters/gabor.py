@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnvis_core.filters.spectrum import half_circle
+from cnnvis_core.jobs import Job, Step, run
 
 SMALLEST = 5  # pixels a side; a fit to fewer says nothing
 STARTS = 2  # best places of a coarse grid from which each fit sets out
@@ -53,6 +55,11 @@ def can_fit(weight: NDArray[np.float32]) -> bool:
 
 
 def fit_gabors(weight: NDArray[np.float32]) -> GaborFits:
+    """Fit a Gabor function to each kernel; see `fitting`."""
+    return run(fitting(weight))
+
+
+def fitting(weight: NDArray[np.float32]) -> Job[GaborFits, None]:
     """Fit a Gabor function to each kernel by least squares.
 
     Gaussian and wave are one for all inputs of a kernel, strength and phase each input's own; these
@@ -65,6 +72,10 @@ def fit_gabors(weight: NDArray[np.float32]) -> GaborFits:
     weight : ndarray (out, in, kh, kw)
         Kernels of 5 by 5 pixels or more.
     """
+    return Job(_fitting(weight))
+
+
+def _fitting(weight: NDArray[np.float32]) -> Generator[Step[None], None, GaborFits]:
     from scipy.optimize import least_squares
 
     height, width = weight.shape[2:]
@@ -80,6 +91,7 @@ def fit_gabors(weight: NDArray[np.float32]) -> GaborFits:
         energy = float((kernel**2).sum())
         if energy == 0 or not np.isfinite(energy):
             found.append((np.full(6, np.nan), np.nan, np.zeros_like(kernel)))
+            yield Step(len(found), len(weight))
             continue
         values = kernel.T / np.sqrt(energy)
         explained = [float(((basis.T @ values) ** 2).sum()) for basis in bases]
@@ -95,6 +107,7 @@ def fit_gabors(weight: NDArray[np.float32]) -> GaborFits:
         best = min(tries, key=lambda one: float(one.cost))
         fitted = _projected(best.x, axes, values).T * np.sqrt(energy)
         found.append((best.x, 2 * float(best.cost), fitted))
+        yield Step(len(found), len(weight))
     parameters = np.array([one[0] for one in found])
     return GaborFits(
         half_circle(np.degrees(parameters[:, 4])),

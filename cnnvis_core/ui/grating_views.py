@@ -18,7 +18,13 @@ from cnnvis_core.orientation.ranking import ORDERS, ranked
 from cnnvis_core.render import tuning as drawn
 from cnnvis_core.render.pictures import enlarged, png
 from cnnvis_core.ui.dial import angle_dial
-from cnnvis_core.ui.kernel_views import brightness_of, draw_kernel, weights_tuning
+from cnnvis_core.ui.kernel_views import (
+    brightness_of,
+    draw_kernel,
+    fit_kernels,
+    fits_of,
+    weights_tuning,
+)
 from cnnvis_core.ui.tuning import Ranked, Request, choose_place, choose_rectified
 
 STEPS_DEG = (2.5, 5.0, 7.5, 10.0, 15.0, 22.5, 30.0)
@@ -150,8 +156,8 @@ class GratingView:
         table, weights = found.layers[layer.name].table, weights_tuning(self.model, layer.name)
         if weights is None:
             return table
-        by_power, fits = weights
-        table = orientation.beside_weights(table, by_power.orientation_deg, by_power.coherence)
+        table = orientation.beside_weights(table, weights.orientation_deg, weights.coherence)
+        fits = fits_of(self.model, layer.name)
         if fits is not None:
             table = table.assign(
                 gabor_deg=fits.orientation_deg, gabor_frequency=fits.frequency,
@@ -186,6 +192,7 @@ class GratingView:
     def draw_details(self, found: OrientationTuning, layer: Layer, unit: int) -> None:
         """Draw the indices, best and worst grating, the kernel and the frequency curve."""
         one = found.layers[layer.name]
+        fit_kernels(self.model, layer.name)
         row = self._full_table(found, layer).iloc[unit]
         if row["responds"]:
             with st.container(horizontal=True, gap="medium"):

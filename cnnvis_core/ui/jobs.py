@@ -95,6 +95,8 @@ def duration(seconds: float | None) -> str:
 
 def in_turn(now: Place) -> str:
     """Where a job stands among others, in words."""
+    if now.sharing < 2:
+        return "after what you asked for before"
     others = "another visitor's" if now.sharing == 2 else f"{now.sharing - 1} visitors'"
     ahead = "next" if now.ahead < 2 else f"{now.ahead} before you"
     wait = f", about {now.seconds:.0f} s" if now.seconds >= 1 else ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
@@ -12,7 +15,7 @@ from cnnvis_core.filters import (
     Tuning,
     can_fit,
     filters,
-    fit_gabors,
+    fitting,
     has_kernels,
     on_brightness,
     spectral_tuning,
@@ -21,7 +24,10 @@ from cnnvis_core.models import Layer, Model
 from cnnvis_core.network import reads_input
 from cnnvis_core.render.kernels import colour_kernel, slice_sheet
 from cnnvis_core.render.pictures import enlarged, png
+from cnnvis_core.ui.jobs import recall, run_job
+from cnnvis_core.ui.models import is_public
 
+FITS = ("gabor functions",)  # what results of fits are kept under
 MOST_SLICES = 64  # of a kernel beside its unit
 SIDE = 150  # pixels of a kernel in colour
 
@@ -38,12 +44,31 @@ def kernels_of(model: Model, layer: str) -> tuple[Kernels, bool]:
     return kernels, in_colour
 
 
+def fit_kernels(model: Model, layer: str) -> None:
+    """Fit Gabor functions to kernels on the picture itself, unless that was done before."""
+    if not has_kernels(model, layer):
+        return
+    kernels, _ = kernels_of(model, layer)
+    if _sees(model, kernels) and can_fit(kernels.weight.numpy()):
+        run_job(
+            (*FITS, model.card.id, layer), partial(fitting, kernels.weight.numpy()),
+            "Fitting Gabor functions", public=is_public(model),
+        )  # fmt: skip
+
+
+def fits_of(model: Model, layer: str) -> GaborFits | None:
+    """What `fit_kernels` found; None where there is nothing to fit or it was cancelled."""
+    kept = recall((*FITS, model.card.id, layer))
+    found: Any = kept.value if kept is not None and kept.complete else None
+    return found if isinstance(found, GaborFits) else None
+
+
 @st.cache_resource(
-    scope="session", max_entries=4, show_spinner="Fitting Gabor functions",
+    scope="session", max_entries=4, show_spinner=False,
     hash_funcs={Model: lambda model: model.card.id},
 )  # fmt: skip
-def weights_tuning(model: Model, layer: str) -> tuple[Tuning, GaborFits | None] | None:
-    """What a layer's kernels are tuned to by their weights; a first layer's with Gabor functions.
+def weights_tuning(model: Model, layer: str) -> Tuning | None:
+    """What a layer's kernels are tuned to by their weights.
 
     Of kernels on the picture itself the angle is that of what they make of brightness. None where
     the layer has no kernels of more than a pixel.
@@ -54,9 +79,8 @@ def weights_tuning(model: Model, layer: str) -> tuple[Tuning, GaborFits | None] 
     if max(kernels.size) == 1:
         return None
     if not _sees(model, kernels):
-        return kernels.tuning, None
-    fits = fit_gabors(kernels.weight.numpy()) if can_fit(kernels.weight.numpy()) else None
-    return spectral_tuning(on_brightness(model, kernels)), fits
+        return kernels.tuning
+    return spectral_tuning(on_brightness(model, kernels))
 
 
 def brightness_of(model: Model, layer: str) -> NDArray[np.float32] | None:

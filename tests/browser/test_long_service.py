@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.hosting_clients import arrived
-from benchmarks.hosting_memory import Sender, Tally, light_visit, service
+from benchmarks.hosting_memory import SIZES, Sender, Tally, light_visit, service
 from tests.browser.conftest import Server, serve
 
 UPLOADS, CANCELLED = 30, 15
+SMALL = SIZES[:3]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ async def send_one(server: Server, sender: Sender) -> int:
     not Path("/proc/self/task").exists(), reason="threads are counted in /proc (Linux)"
 )
 def test_uploads_and_cancelled_runs_leave_nothing_behind(forgetful):
-    sender, tally = Sender(), Tally.empty()
+    sender, tally = Sender(SMALL), Tally.empty()
     assert asyncio.run(send_one(forgetful, sender)) > 0
     asyncio.run(service(address(forgetful), sender, 4, 3, Tally.empty()))
     before, _ = left(forgetful)
@@ -83,4 +84,5 @@ def test_uploads_and_cancelled_runs_leave_nothing_behind(forgetful):
     assert kept == 0
     assert after["jobs"] == after["hooks"] == after["gradients"] == after["trainable"] == 0
     assert after["modules"] <= before["modules"]
-    assert threads(forgetful) <= there
+    # Pools of threads may fill up; one for each stopped run would be many more.
+    assert threads(forgetful) < there + CANCELLED

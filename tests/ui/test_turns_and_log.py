@@ -92,6 +92,7 @@ def test_every_end_of_a_job_leaves_one_line_and_no_seat(lines, kind, outcome, er
 @pytest.mark.parametrize(
     ("place", "words"),
     [
+        (Place(1, 1), "after what you asked for before"),
         (Place(1, 2), "in turn with another visitor's work: next"),
         (Place(1, 2, 3.4), "in turn with another visitor's work: next, about 3 s"),
         (Place(4, 6, 12.0), "in turn with 5 visitors' work: 4 before you, about 12 s"),
