@@ -13,7 +13,6 @@ import math
 import pickle
 import pickletools
 import struct
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +20,11 @@ from typing import Any
 import torch
 
 from cnnvis_core.errors import InputError
+from cnnvis_core.models.stored import stored_zip
 
 MAX_FILE = 1 << 30
 MAX_HEADER = 16 << 20
-MAX_ENTRIES = 100_000
 MAX_NAME = 100  # characters of a class
-END_OF_ZIP = b"PK\x05\x06"
 NOT_WEIGHTS = "The file is no weight file; choose a .safetensors or .pth file with a state_dict."
 CODE = (
     "The file holds Python objects, which could run code, and not only weights; save "
@@ -177,72 +175,6 @@ def told_classes(data: bytes, count: int) -> tuple[str, ...] | None:
         return None
     shown = ["".join(c for c in name if c.isprintable())[:MAX_NAME].strip() for name in names]
     return tuple(name or f"class {index}" for index, name in enumerate(shown))
-
-
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """A zip whose files stand in it as they are.
-
-    Attributes
-    ----------
-    sizes : dict
-        Bytes of each file by its name.
-    broken : str
-        The sentence for one that cannot be read.
-    """
-
-    archive: zipfile.ZipFile
-    sizes: dict[str, int]
-    broken: str
-
-    def read(self, name: str) -> bytes:
-        """Bytes of a file.
-
-        Raises
-        ------
-        InputError
-            If it is damaged.
-        """
-        try:
-            return self.archive.read(name)
-        except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError) as error:
-            raise InputError(self.broken) from error
-
-
-def stored_zip(data: bytes, what: str, advice: str) -> Stored:
-    """A zip of torch's, which compresses nothing; its directory is checked, no file is read yet.
-
-    Parameters
-    ----------
-    data : bytes
-        Content of the zip.
-    what : str
-        What the file is, for people.
-    advice : str
-        What to do about one that cannot be taken.
-
-    Raises
-    ------
-    InputError
-        If it is damaged, compressed or encrypted, or claims more bytes than it has.
-    """
-    broken = f"The {what} is incomplete or damaged; {advice}"
-    # Without a comment at the end there is one directory only, the same for every reader.
-    if data[-22:-18] != END_OF_ZIP or data[-2:] != b"\0\0":
-        raise InputError(broken)
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-        entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        raise InputError(broken) from error
-    sizes = {entry.filename: entry.file_size for entry in entries}
-    if len(entries) > MAX_ENTRIES or len(sizes) != len(entries):
-        raise InputError(broken)
-    if any(entry.compress_type or entry.flag_bits & 1 for entry in entries):
-        raise InputError(f"The {what} is compressed or encrypted, which torch never does; {advice}")
-    if sum(sizes.values()) > len(data):
-        raise InputError(f"The {what} claims more numbers than it holds; {advice}")
-    return Stored(archive, sizes, broken)
 
 
 def read_zip(data: bytes, most: int) -> object:

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from cnnvis_core.errors import InputError
-from cnnvis_core.models.untrusted import BOMB, Stored, check_total, read_zip, stored_zip
+from cnnvis_core.models.stored import Stored, stored_zip
+from cnnvis_core.models.untrusted import check_total, read_zip
 
 MAX_JSON = 64 << 20
 MAX_NUMBERS = 1 << 29  # in all tensors together
@@ -136,7 +137,7 @@ def _raw_tensors(stored: Stored, names: Mapping[str, str], title: str) -> dict[s
             path = names[f"data/{folder}/{entry['path_name']}"]
             shape = _Shape.of(entry["tensor_meta"])
             if shape.bytes_needed > stored.sizes[path]:
-                raise InputError(BOMB)
+                raise InputError(f"The program claims more numbers than it holds; {SAVE_AGAIN}")
             wanted.append((str(name), path, shape))
     made = {(path, shape): name for name, path, shape in wanted}  # tied weights stand there once
     count = sum(shape.count for _, shape in made)
