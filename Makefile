@@ -29,6 +29,7 @@ run: install ## install on the first call, then serve on http://localhost:8501 (
 
 serve: ## serve what is installed, for every network address (ADDRESS=localhost for this machine only)
 	@test -e $(VENV)/.installed || { echo "Nothing is installed yet; run make install first." >&2; exit 1; }
+	@! env | grep -q '^CNNVIS_' || $(PYTHON) -m cnnvis_core check
 	@exec $(PYTHON) -m streamlit run app.py --server.port=$(PORT) --server.address=$(ADDRESS)
 
 install: $(VENV)/.installed ## build .venv with what the app needs

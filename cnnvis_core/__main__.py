@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import cnnvis_core as cv
 from cnnvis_core.exemplars.cluster import Cluster
 from cnnvis_core.exemplars.export import as_json
+from cnnvis_core.limits import limits
+from cnnvis_core.models.catalogue import of_this_server
 
 Result = TypeVar("Result")
 Preview = TypeVar("Preview")
@@ -74,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     part.add_argument("--json", type=Path, help="also write the index in Torchlurk's terms")
     part.set_defaults(run=_exemplars)
     _add_finetune(commands)
+    part = commands.add_parser(
+        "check",
+        help="see whether a server is set up rightly",
+        description="See whether the CNNVIS_* variables ask for what can be had; `make serve` "
+        "does so before it serves.",
+    )
+    part.set_defaults(run=lambda _: (limits(), of_this_server()))
     return parser
 
 

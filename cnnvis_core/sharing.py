@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnvis_core.jobs import Job, Progress, Step
+from cnnvis_core.weighing import held_bytes
 
 
 @dataclass(eq=False)
@@ -64,7 +65,7 @@ class Shared:
         self._most = most
         self._lock = threading.Lock()
         self._rides: dict[Hashable, _Ride] = {}
-        self._results: OrderedDict[Hashable, Any] = OrderedDict()
+        self._results: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
     def job(self, key: Hashable, start: Callable[[], Job[Any, Any]]) -> Job[Any, Any]:
         """A job that ends with the result of a key, computed anew only if nobody has it.
@@ -90,7 +91,7 @@ class Shared:
         with self._lock:
             if key in self._results:
                 self._results.move_to_end(key)
-                return self._results[key]
+                return self._results[key][0]
             ride = self._rides.get(key)
             if ride is None:
                 ride = self._rides[key] = _Ride(start)
@@ -127,11 +128,10 @@ class Shared:
                     ride.job.close()
 
     def _keep(self, key: Hashable, result: Any) -> None:
-        self._results[key] = result
+        self._results[key] = result, held_bytes(result)
         self._results.move_to_end(key)
         while len(self._results) > 1 and self._size() > self._most:
             self._results.popitem(last=False)
 
     def _size(self) -> int:
-        """Bytes of the results; small ones do not say and count as a hundred kilobytes."""
-        return sum(int(getattr(r, "nbytes", 100_000)) for r in self._results.values())
+        return sum(size for _, size in self._results.values())

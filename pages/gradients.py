@@ -14,7 +14,7 @@ from cnnvis_core.ui.answers import choose_class, probabilities
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.heat_views import draw_heat
 from cnnvis_core.ui.inputs import choose_input, excerpt
-from cnnvis_core.ui.jobs import run_job
+from cnnvis_core.ui.jobs import mark_of, run_job
 from cnnvis_core.ui.layers import choose_layer, choose_unit, draw_diagram
 from cnnvis_core.ui.links import heed_link
 from cnnvis_core.ui.models import chosen_model, is_public
@@ -171,7 +171,7 @@ occluder = occluder_for(answering, subject)
 for name, heat in maps.items():
     with scoring:
         curves = run_job(
-            (*key, name, "curves"),
+            (*key, name, mark_of(heat), "curves"),
             partial(faithfulness, answering, occluder, heat, target, score=score),
             f"Scoring {name}",
             public=public,

@@ -11,7 +11,7 @@ from cnnvis_core.render.files import occlusion_csv, occlusion_npz
 from cnnvis_core.ui.answers import choose_class, draw_top, probabilities
 from cnnvis_core.ui.downloads import draw_downloads
 from cnnvis_core.ui.inputs import choose_input
-from cnnvis_core.ui.jobs import run_job
+from cnnvis_core.ui.jobs import mark_of, run_job
 from cnnvis_core.ui.models import chosen_model, is_public
 from cnnvis_core.ui.navigation import ensure_router
 from cnnvis_core.ui.occluder_controls import box_control, draw_count, occluder_settings
@@ -112,13 +112,13 @@ with details:
             "should rise at once. The gray line takes places in a random order; a map that is no "
             "better explains nothing (Petsiuk, Das and Saenko 2018)."
         )
-        curves_key = (*key, "faithfulness")
+        curves_key = (*key, mark_of(found.heatmap), "faithfulness")
         if faithful.open:
             curves = run_job(
                 curves_key,
                 lambda: faithfulness(model, occluder, found.heatmap, target),
                 "Measuring",
-                public=public,
+                public=public and outcome.complete,
             ).value
             if curves is not None:
                 areas = {

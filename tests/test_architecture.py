@@ -132,9 +132,11 @@ def may_import(importer: str, target: str) -> bool:
     if importer == "jobs":
         return target == "errors"
     if importer in ("turns", "sharing"):
-        return target in ("errors", "jobs")
+        return target in ("errors", "jobs", "weighing")
     if importer == "remote":
         return target in ("errors", "jobs", "models")
+    if importer == "weighing":
+        return False
     if importer in ("disk", "checks", "limits"):
         return target == "errors"
     if importer == "inputs":

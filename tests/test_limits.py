@@ -67,3 +67,21 @@ def test_a_cluster_that_cannot_be_had_is_said(monkeypatch):
         assert len(app.title) == 0
     finally:
         workplaces.clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [("CNNVIS_JOBS", "5", 0), ("CNNVIS_JOBS", "many", 1), ("CNNVIS_MODELS", "/nowhere.py", 1)],
+)
+def test_the_command_line_tells_whether_a_server_is_set_up_rightly(
+    monkeypatch, capsys, name, value, code
+):
+    from cnnvis_core.__main__ import main
+
+    monkeypatch.setenv(name, value)
+    limits.cache_clear()
+    try:
+        assert main(["check"]) == code
+    finally:
+        limits.cache_clear()
+    assert (name in capsys.readouterr().err) is bool(code)

@@ -59,7 +59,7 @@ def _compare(
 ) -> Generator[Step[Comparison], None, Comparison]:
     comparison = Comparison({}, {})
     for done, method in enumerate(methods):
-        yield Step(done, len(methods), comparison)
+        yield Step(done, len(methods), Comparison({**comparison.found}, {**comparison.refused}))
         try:
             comparison.found[method] = attribute(model, x, method=method, **question)
         except ModelError as error:

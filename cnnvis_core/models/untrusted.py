@@ -24,6 +24,9 @@ from cnnvis_core.models.stored import stored_zip
 
 MAX_FILE = 1 << 30
 MAX_HEADER = 16 << 20
+MAX_AXES, MAX_SIZE = 16, 1 << 40
+# What a header of nonsense may raise.
+READING = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ArithmeticError)
 MAX_NAME = 100  # characters of a class
 NOT_WEIGHTS = "The file is no weight file; choose a .safetensors or .pth file with a state_dict."
 CODE = (
@@ -133,7 +136,10 @@ def read_safetensors(data: bytes, most: int) -> object:
             if name == "__metadata__":
                 continue
             first, end = entry["data_offsets"]
-            count = math.prod(int(n) for n in entry["shape"])
+            sizes = [int(n) for n in entry["shape"]]
+            if len(sizes) > MAX_AXES or not all(0 <= n < MAX_SIZE for n in sizes):
+                raise InputError(BROKEN)
+            count = math.prod(sizes)
             if entry["dtype"] not in SAFETENSORS:
                 raise InputError(
                     f"The file holds numbers of the kind {entry['dtype']}; use float32."
@@ -141,7 +147,14 @@ def read_safetensors(data: bytes, most: int) -> object:
             if count * SAFETENSORS[entry["dtype"]] != end - first:
                 raise InputError(BOMB)
             total += count
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise InputError(BROKEN) from error
     check_total(total, most)
     from safetensors import SafetensorError

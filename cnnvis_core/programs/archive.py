@@ -18,7 +18,7 @@ from cnnvis_core.errors import InputError
 from cnnvis_core.models.stored import Stored, stored_zip
 from cnnvis_core.models.untrusted import check_total, read_zip
 
-MAX_JSON = 64 << 20
+MAX_JSON = 8 << 20
 MAX_NUMBERS = 1 << 29  # in all tensors together
 SAVE_AGAIN = "save it again with torch.export.save(program, path)."
 NOT_PROGRAM = (
@@ -31,6 +31,16 @@ OBJECTS = (
     "a module whose weights are ordinary tensors."
 )
 
+# What reading nonsense may raise.
+DAMAGED = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    ArithmeticError,
+    RuntimeError,
+)
 # Numbers of torch's ScalarType, as the file writes them.
 DTYPES: Mapping[int, torch.dtype] = {
     1: torch.uint8,
@@ -45,6 +55,7 @@ DTYPES: Mapping[int, torch.dtype] = {
     13: torch.bfloat16,
 }
 OLD_GRAPH = "serialized_exported_program.json"
+MAX_AXES, MAX_SIZE = 8, 1 << 40
 STRIDED = 7  # torch's number of the layout of plain tensors
 
 
@@ -83,7 +94,7 @@ def read_archive(data: bytes) -> Contents:
             return Contents(program, _state_dicts(stored, names))
         title = graph.removeprefix("models/").removesuffix(".json")
         return Contents(program, _raw_tensors(stored, names, title))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except DAMAGED as error:
         raise InputError(BROKEN) from error
 
 
@@ -139,12 +150,16 @@ def _raw_tensors(stored: Stored, names: Mapping[str, str], title: str) -> dict[s
             if shape.bytes_needed > stored.sizes[path]:
                 raise InputError(f"The program claims more numbers than it holds; {SAVE_AGAIN}")
             wanted.append((str(name), path, shape))
-    made = {(path, shape): name for name, path, shape in wanted}  # tied weights stand there once
+    made = {(path, shape) for _, path, shape in wanted}  # tied weights stand there once
     count = sum(shape.count for _, shape in made)
     if count > MAX_NUMBERS:
         raise InputError(f"The program holds {count:,} numbers, more than can be taken here.")
     check_total(count, count)
-    tensors = {key: key[1].tensor(stored.read(key[0])) for key in made}
+    paths = {path for path, _ in made}
+    if len(made) > 2 * len(paths):  # hardly anybody looks at one record in several ways
+        raise InputError(BROKEN)
+    records = {path: stored.read(path) for path in paths}
+    tensors = {(path, shape): shape.tensor(records[path]) for path, shape in made}
     return {name: tensors[path, shape] for name, path, shape in wanted}
 
 
@@ -168,10 +183,13 @@ class _Shape:
         """
         if meta["layout"] != STRIDED or meta["dtype"] not in DTYPES:
             raise InputError(OBJECTS)
+        if max(len(meta["sizes"]), len(meta["strides"])) > MAX_AXES:
+            raise InputError(BROKEN)
         sizes = tuple(int(n["as_int"]) for n in meta["sizes"])
         strides = tuple(int(n["as_int"]) for n in meta["strides"])
         offset = int(meta["storage_offset"]["as_int"])
-        if len(sizes) != len(strides) or min((offset, *sizes, *strides)) < 0:
+        numbers = (offset, *sizes, *strides)
+        if len(sizes) != len(strides) or min(numbers) < 0 or max(numbers) > MAX_SIZE:
             raise InputError(BROKEN)
         return cls(DTYPES[meta["dtype"]], sizes, strides, offset)
 

@@ -130,7 +130,11 @@ def _known(
     if name in ("batch_norm", "_native_batch_norm_legit_no_training"):
         if arguments.get("training"):
             raise InputError(TRAINING)
-        return _batch_norm(call, arguments, held, ranks)
+        found = _batch_norm(call, arguments, held, ranks)
+        if found is None:
+            # The bare operation would read beyond statistics that are too short.
+            raise InputError("The program has a batch normalisation of an unusual kind.")
+        return found
     if name in ("dropout", "feature_dropout"):
         rate = float(arguments["p"])
         made = nn.Dropout(rate) if name == "dropout" else nn.Dropout2d(rate)

@@ -14,11 +14,20 @@ from cnnvis_core.errors import InputError
 from cnnvis_core.models.graph import replace
 from cnnvis_core.programs.archive import BROKEN
 from cnnvis_core.programs.layers import Operation, as_layer
-from cnnvis_core.programs.operations import base_name, is_idle, resolved
+from cnnvis_core.programs.operations import base_name, check_arguments, is_idle, resolved
 from cnnvis_core.programs.plain import last_readers, plain
-from cnnvis_core.programs.schema import Call, Device, Program, Value
+from cnnvis_core.programs.schema import Call, Device, Program, Value, made_by, values_in
 
 MAX_NAME = 60  # characters of a part of a layer's name
+MAX_DEPTH = 16  # such parts
+# Arguments that say where to look in a tensor, by the names of ATen's operations.
+PLACES: Mapping[str, str] = {
+    "index": "indices",
+    "embedding": "indices",
+    "index_select": "index",
+    "gather": "index",
+    "repeat_interleave": "repeats",
+}
 # Their first size is that of the batch where the program was exported for one size of batch.
 SIZED: Mapping[str, str] = {
     **dict.fromkeys(("view", "_unsafe_view", "expand", "zeros", "ones", "full"), "size"),
@@ -85,15 +94,19 @@ class Exported(nn.Module):
         held = {value: _parameter(tensors, name) for value, name in program.held.items()}
         program = plain(program)
         names = _names(program.calls)
-        last = last_readers(program)
+        ends: dict[int, list[str]] = {}
+        for name, number in last_readers(program).items():
+            ends.setdefault(number, []).append(name)
+        given_by_input = _dependent(program)
         steps: list[Step] = []
         twins: dict[tuple[str, str], str] = {}  # one module for a layer that is called twice
         for number, call in enumerate(program.calls):
             if is_idle(call.target):
                 continue
-            resolved(call.target)
-            free = tuple(name for name, reader in last.items() if reader == number)
+            free = tuple(ends.get(number, ()))
             arguments = _with_batch(call, program.batch)
+            check_arguments(call.target, arguments)
+            _check_places(call, given_by_input)
             if not base_name(call.target) or base_name(call.target) == "sym_size":
                 steps.append(Step("", call.target, tuple(arguments.values()), call.outputs, free))
                 continue
@@ -155,6 +168,29 @@ def _note(values: dict[str, Any], outputs: tuple[Any, ...], made: Any) -> None:
             values[name] = value
 
 
+def _dependent(program: Program) -> set[str]:
+    """Names of all values that depend on the input."""
+    found = {program.input}
+    for call in program.calls:
+        if any(name in found for _, value in call.arguments for name in values_in(value)):
+            found.update(made_by(call))
+    return found
+
+
+def _check_places(call: Call, given_by_input: set[str]) -> None:
+    """Refuse places in a tensor that depend on the input: one out of range ends a GPU's process.
+
+    Raises
+    ------
+    InputError
+        If there are such.
+    """
+    places = PLACES.get(base_name(call.target))
+    named = dict(call.arguments)
+    if places and any(name in given_by_input for name in values_in(named.get(places))):
+        raise InputError("The program looks up places that depend on its input.")
+
+
 def _with_batch(call: Call, batch: int | None) -> dict[str, Any]:
     """A call's arguments; what is made anew is made where the input is.
 
@@ -184,6 +220,7 @@ def _names(calls: tuple[Call, ...]) -> list[str]:
             many[call.module[1]] = many.get(call.module[1], 0) + 1
     inner = {name for call in calls for name in _parents(call.module[0])}
     taken: set[str] = set()
+    again: dict[str, int] = {}
     found = []
     for call in calls:
         path, numbered = call.module
@@ -191,7 +228,8 @@ def _names(calls: tuple[Call, ...]) -> list[str]:
         alone = path and many.get(numbered) == 1 and path not in inner
         name = _clean(numbered if alone else f"{path}.{own}" if path else own)
         while name in taken or any(parent in taken for parent in _parents(name)):
-            name += "_"
+            again[name] = again.get(name, 1) + 1
+            name = f"{name}_{again[name]}"
         taken.add(name)
         found.append(name)
     return found
@@ -205,7 +243,8 @@ def _parents(name: str) -> Iterator[str]:
 def _clean(name: str) -> str:
     """A dotted name of letters, digits and underscores; @ tells the number of a call."""
     parts = [re.sub(r"[^0-9A-Za-z_@]", "_", part)[:MAX_NAME] for part in name.split(".")]
-    return ".".join(part or "_" for part in parts)
+    # What every module has by that name, such as `type`, is no place for a layer.
+    return ".".join(f"{p}_" if not p or hasattr(Exported, p) else p for p in parts[-MAX_DEPTH:])
 
 
 def _place(root: nn.Module, name: str, layer: nn.Module) -> None:

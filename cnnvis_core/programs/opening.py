@@ -14,7 +14,7 @@ from cnnvis_core.models.blueprint import DeviceLike
 from cnnvis_core.models.card import Modality
 from cnnvis_core.models.loading import checked_shape, from_module
 from cnnvis_core.models.model import Model
-from cnnvis_core.programs.archive import BROKEN, read_archive, read_graph
+from cnnvis_core.programs.archive import BROKEN, DAMAGED, read_archive, read_graph
 from cnnvis_core.programs.network import Exported
 from cnnvis_core.programs.schema import Program, parsed
 from cnnvis_core.programs.trial import check_behaviour, check_size
@@ -89,7 +89,7 @@ def built(program: Program, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
     """
     try:
         return Exported(program, tensors).eval().requires_grad_(False).float()
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
+    except DAMAGED as error:
         raise InputError(BROKEN) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from cnnvis_core.errors import InputError
 _NAMES = """
 conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution
 batch_norm _native_batch_norm_legit_no_training layer_norm native_layer_norm group_norm
-native_group_norm instance_norm rms_norm _weight_norm _weight_norm_interface
+native_group_norm instance_norm rms_norm
 linear addmm mm bmm baddbmm matmul einsum scaled_dot_product_attention
 relu relu6 hardtanh leaky_relu prelu _prelu_kernel elu celu selu gelu silu mish softplus softsign
 hardswish hardsigmoid hardshrink softshrink sigmoid log_sigmoid tanh threshold glu clamp clamp_min
@@ -30,15 +31,23 @@ reshape_as repeat repeat_interleave movedim swapaxes roll flip unfold im2col col
 triu alias contiguous clone detach lift_fresh_copy to _to_copy type_as
 pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d
 add sub rsub mul div neg abs exp expm1 log log1p log2 log10 sqrt rsqrt square pow reciprocal floor
-ceil round sign sin cos atan erf maximum minimum where lerp addcmul addcdiv floor_divide remainder
-fmod eq ne lt le gt ge logical_and logical_or logical_not masked_fill
+ceil round sign sin cos atan erf maximum minimum where lerp addcmul addcdiv
+eq ne lt le gt ge logical_and logical_or logical_not masked_fill
 mean sum amax amin max min argmax prod std var var_mean norm linalg_vector_norm cumsum any all
 zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full arange linspace
 scalar_tensor eye index index_select gather embedding
 sym_size
 """
 ALLOWED = frozenset(_NAMES.split())
-# Only whole numbers pass through these: sizes of batches and of what is made of them.
+# Division of whole numbers ends the process where it overflows.
+REFUSED = frozenset(("Tensor_mode", "Scalar_mode"))
+# What an argument of this name must be, if it is given: torch itself does not check these.
+TYPES: Mapping[str, type] = {
+    "dtype": torch.dtype,
+    "memory_format": torch.memory_format,
+    "layout": torch.layout,
+}
+LARGEST = 1 << 62  # of a size
 _SIZES: Mapping[str, Callable[..., Any]] = {
     name: getattr(operator, name)
     for name in ("add", "sub", "mul", "floordiv", "mod", "neg", "eq", "ne", "lt", "le", "gt", "ge")
@@ -115,15 +124,59 @@ def resolved(target: str) -> Callable[..., Any]:
     """
     library, _, name = target.rpartition(".")
     if library == "_operator" and name in _SIZES:
-        return _SIZES[name]
-    base = base_name(target)
-    if base in ALLOWED and "out" not in name.split("_"):
+        return partial(_of_sizes, _SIZES[name])
+    if base_name(target) in ALLOWED and name not in REFUSED:
         packet = getattr(torch.ops.aten, target.split(".")[3], None)
         if packet is not None and name in packet.overloads():
             found: Callable[..., Any] = getattr(packet, name)
-            return found
+            if _writes_nowhere_else(found):
+                return found
     shown = "".join(c for c in target if c.isprintable())[:80]
     raise InputError(
         f"The program uses {shown or 'a nameless operation'}, which is not known here; export a "
         "network of ordinary layers, without operations of its own."
     )
+
+
+def _writes_nowhere_else(operation: Any) -> bool:
+    """Whether an operation makes its result anew, or writes over its first argument by its name."""
+    arguments = operation._schema.arguments
+    written = [a for a in arguments if a.alias_info is not None and a.alias_info.is_write]
+    in_place = operation.overloadpacket.__name__.endswith("_")
+    return not written or (in_place and written == arguments[:1])
+
+
+def check_arguments(target: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that an operation does not have, or of types that torch takes unchecked.
+
+    Raises
+    ------
+    InputError
+        If there is one.
+    """
+    operation: Any = resolved(target)
+    if isinstance(operation, partial):
+        return
+    known = {argument.name for argument in operation._schema.arguments}
+    for name, value in arguments.items():
+        wanted = TYPES.get(name)
+        is_type = isinstance(value, tuple(TYPES.values()))
+        if name not in known or (value is not None and (is_type or wanted is not None)
+                                 and not isinstance(value, wanted or ())):  # fmt: skip
+            raise InputError(f"The program gives {target[:80]} an argument of another kind.")
+
+
+def _of_sizes(operation: Callable[..., Any], *values: Any) -> Any:
+    """Arithmetic with sizes: few small whole numbers, and nothing else.
+
+    Raises
+    ------
+    InputError
+        If there is anything else.
+    """
+    if not 1 <= len(values) <= 2 or not all(type(value) in (int, bool) for value in values):
+        raise InputError("The program computes with other things than sizes.")
+    found = operation(*values)
+    if not -LARGEST < found < LARGEST:
+        raise InputError("The program computes sizes that no tensor has.")
+    return found

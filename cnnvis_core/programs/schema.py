@@ -15,9 +15,9 @@ import torch
 
 from cnnvis_core.errors import InputError
 from cnnvis_core.models.graph import leaves
-from cnnvis_core.programs.archive import BROKEN, DTYPES
+from cnnvis_core.programs.archive import BROKEN, DAMAGED, DTYPES
 
-MAX_CALLS = 50_000
+MAX_CALLS = 5_000
 MAX_PATH = 1_000  # characters
 GETATTR = re.compile(r"getattr\(([^(),]*), '([^']*)'\)")
 ROOT = re.compile(r"^L(\['\w+'\]|__self__)\.?")
@@ -133,6 +133,8 @@ def parsed(tree: Mapping[str, Any]) -> Program:
     try:
         module = tree["graph_module"]
         graph, signature = module["graph"], module["signature"]
+        if len(graph["nodes"]) > MAX_CALLS:
+            raise InputError("The program has too many steps; export a smaller network.")
         given, held = _inputs(signature["input_specs"])
         outputs = _outputs(signature["output_specs"])
         sizes = graph["tensor_values"]
@@ -140,10 +142,8 @@ def parsed(tree: Mapping[str, Any]) -> Program:
         first = sizes[given]["sizes"][0] if shape else {}
         calls = tuple(_call(node) for node in graph["nodes"])
         ranks = {str(name): len(meta["sizes"]) for name, meta in sizes.items()}
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+    except DAMAGED as error:
         raise InputError(BROKEN) from error
-    if len(calls) > MAX_CALLS:
-        raise InputError("The program has too many steps; export a smaller network.")
     if len(shape) != 4:
         raise InputError(ONE_INPUT)
     batch = int(first["as_int"]) if "as_int" in first else None

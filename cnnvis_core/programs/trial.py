@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from cnnvis_core.models.graph import leaves, weightless
 from cnnvis_core.models.untrusted import available_memory
 from cnnvis_core.models.weights import weights_hash
 
-MAX_VALUES = 1 << 31  # numbers that all steps make of two inputs, together
-MAX_FLOPS = 1 << 41  # for two inputs; the largest of torchvision takes a seventh of it
+MAX_BYTES = 1 << 33  # that all steps make of two inputs, together
+MAX_FLOPS = 1 << 38  # for two inputs; VGG19 takes a quarter of it
+POOLING = 16  # times as long as a product and a sum
 SEED = 0
 FIXED = (
     "The program works for one size of batch only; export it with "
@@ -24,19 +26,32 @@ FIXED = (
 
 
 class _Budget(TorchDispatchMode):
-    """Counts the numbers that operations make."""
+    """Counts the bytes that operations make, and the work that counting products overlooks."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.numbers = 0
+        self.bytes = self.work = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Run one operation on shapes."""
         made = func(*args, **(kwargs or {}))
-        self.numbers += sum(v.numel() for v in leaves(made) if isinstance(v, torch.Tensor))
-        if self.numbers > MAX_VALUES:
+        values = [v for v in leaves(made) if isinstance(v, torch.Tensor)]
+        self.bytes += sum(v.numel() * v.element_size() for v in values)
+        name = func.overloadpacket.__name__
+        if "pool" in name and values:
+            window = args[1] if len(args) > 1 else 1
+            sides = window if isinstance(window, list | tuple) else [window]
+            if "adaptive" in name:  # then it says how many windows there are
+                self.work += 4 * args[0].numel()
+            else:
+                self.work += POOLING * values[0].numel() * math.prod(sides)
+        if "convolution" in name and values and values[0].dtype != torch.float32:
+            # Other kinds of numbers are laid out in columns first.
+            columns = values[0].numel() // max(values[0].shape[1], 1) * args[1][0].numel()
+            self.bytes += columns * values[0].element_size()
+        if self.bytes > MAX_BYTES:
             raise InputError("The program makes more numbers than can be kept here; export a "
                              "smaller network.")  # fmt: skip
         return made
@@ -70,10 +85,10 @@ def check_size(network: nn.Module, shape: tuple[int, int, int]) -> None:
             f"The program cannot take two inputs of shape {shape}; give the input shape that it "
             f"was exported for. If that is right: {FIXED[0].lower()}{FIXED[1:]}"
         ) from error
-    if flops.get_total_flops() > MAX_FLOPS:
+    if flops.get_total_flops() + budget.work > MAX_FLOPS:
         raise InputError("The program computes for too long; export a smaller network.")
     free = available_memory()
-    if free is not None and 4 * budget.numbers > free:
+    if free is not None and budget.bytes > free:
         raise InputError("There is not enough memory left for this program; close other models.")
 
 

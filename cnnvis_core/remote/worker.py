@@ -13,7 +13,7 @@ from cnnvis_core.models.shelf import Shelf
 from cnnvis_core.remote.packing import pack, unpack
 
 SLICE_SECONDS = 0.1  # one call computes for so long, or one step
-SILENT_SECONDS = 60.0  # after which a job is taken for abandoned
+SILENT_SECONDS = 900.0  # after which a job is taken for abandoned
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -11,7 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 from streamlit import runtime
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -23,6 +27,7 @@ from cnnvis_core.turns import Place
 from cnnvis_core.ui.logs import logged
 from cnnvis_core.ui.text import plain
 from cnnvis_core.ui.workplaces import shared, workplace
+from cnnvis_core.weighing import held_bytes
 
 Result = TypeVar("Result")
 Preview = TypeVar("Preview")
@@ -68,8 +73,7 @@ def remember(key: Hashable, outcome: Outcome[object]) -> None:
 
 
 def _size(outcome: Outcome[object]) -> int:
-    """Bytes of a large result; small ones do not say."""
-    return int(getattr(outcome.value, "nbytes", 0))
+    return held_bytes(outcome.value)
 
 
 def recall(key: Hashable) -> Outcome[object] | None:
@@ -80,6 +84,11 @@ def recall(key: Hashable) -> Outcome[object] | None:
 def forget(key: Hashable) -> None:
     """Drop what is kept under a key, so that the job runs again."""
     _store().pop(key, None)
+
+
+def mark_of(values: NDArray[Any]) -> str:
+    """Tells arrays apart, such as a whole map from one that was cancelled; for keys."""
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
 
 
 def duration(seconds: float | None) -> str:
@@ -103,10 +112,11 @@ def in_turn(now: Place) -> str:
     return f"in turn with {others} work: {ahead}{wait}"
 
 
-def _cancel(key: Hashable, latest: dict[str, Outcome[object]]) -> None:
+def _cancel(key: Hashable, latest: dict[str, Outcome[object]], public: bool) -> None:
     # A click may arrive when the job has just ended.
     if recall(key) is None:
-        remember(key, latest["outcome"])
+        # What others go on with must not change under this visitor's eyes.
+        remember(key, copy.deepcopy(latest["outcome"]) if public else latest["outcome"])
 
 
 @lru_cache(maxsize=1)
@@ -198,10 +208,11 @@ def _run(
             icon=":material/close:",
             key=f"cancel-{hash(key)}",
             on_click=_cancel,
-            args=(key, latest),
+            args=(key, latest, public),
         )
     shown, gap = 0.0, SECONDS_BETWEEN_PREVIEWS
-    place, visitor = workplace(), _visitor()
+    # Who rides along with others takes turns where they do.
+    place, visitor = workplace(key if public else None), _visitor()
 
     def begin() -> Job[Result, Preview]:
         """The job, where there is room for it; one that others wait for as well is theirs, too."""

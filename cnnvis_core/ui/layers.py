@@ -129,7 +129,11 @@ def take_unit(unit: int) -> None:
     st.session_state["unit"] = unit
 
 
-@st.cache_data(max_entries=8, show_spinner=False, hash_funcs={Model: lambda model: model.card.id})
+# Scoped to the visitor, for own networks are theirs alone.
+@st.cache_data(
+    scope="session", max_entries=8, show_spinner=False,
+    hash_funcs={Model: lambda model: model.card.id},
+)  # fmt: skip
 def _plan(model: Model, every_layer: bool) -> Plan:
     return plan(model, every_layer)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from threading import Lock
+from typing import Any
 
 import streamlit as st
 from streamlit.typing import UploadedFile
@@ -12,7 +14,7 @@ from cnnvis_core.errors import CnnvisError, InputError
 from cnnvis_core.limits import limits
 from cnnvis_core.models import Model, ModelCard, load_checkpoint
 from cnnvis_core.models.card import Modality
-from cnnvis_core.programs import load_program, told_shape
+from cnnvis_core.programs import load_program, told_shape, try_program
 from cnnvis_core.ui.text import draw_error
 from cnnvis_core.ui.uploads import content, upload_box
 
@@ -57,20 +59,33 @@ def own_weights(model_id: str, file_id: str, _file: UploadedFile) -> Model:
     )
 
 
+# A refusal is kept as well, for it costs as much as a network.
 @st.cache_resource(scope="session", max_entries=2, show_spinner="Reading your network")
 def _own_program(
-    file_id: str, own: tuple[str, ...], modality: Modality, _file: UploadedFile
-) -> Model:
-    shape, mean, std, classes = own
+    file_id: str, told: tuple[str, ...], modality: Modality, _file: UploadedFile
+) -> Model | CnnvisError:
+    shape, mean, std, classes = told
     names = tuple(line.strip() for line in classes.splitlines() if line.strip())[:MOST_CLASSES]
-    return load_program(
-        _program_bytes(_file),
-        input_shape=_sizes(shape) or None,
-        mean=numbers(mean, "Mean") or None,
-        std=numbers(std, "Standard deviation") or None,
-        classes=names or None,
-        modality=modality,
-    )
+    try:
+        data = _program_bytes(_file)
+        asked: dict[str, Any] = {
+            "input_shape": _sizes(shape) or None,
+            "mean": numbers(mean, "Mean") or None,
+            "std": numbers(std, "Standard deviation") or None,
+            "classes": names or None,
+            "modality": modality,
+        }
+        with _trials():
+            try_program(data, asked)
+        return load_program(data, **asked)
+    except CnnvisError as error:
+        return error
+
+
+@st.cache_resource(show_spinner=False)
+def _trials() -> Lock:
+    """Held while a program is tried, so that many visitors' trials stand in line."""
+    return Lock()
 
 
 def _sizes(text: str) -> list[int]:
@@ -79,8 +94,12 @@ def _sizes(text: str) -> list[int]:
 
 
 @st.cache_data(scope="session", max_entries=2, show_spinner=False)
-def _told_shape(file_id: str, _file: UploadedFile) -> tuple[int, int, int]:
-    return told_shape(_program_bytes(_file))
+def _told_shape(file_id: str, _file: UploadedFile) -> str:
+    """The shape as text; empty for a file that is no program, which is said where it is loaded."""
+    try:
+        return ", ".join(map(str, told_shape(_program_bytes(_file))))
+    except CnnvisError:
+        return ""
 
 
 def _program_bytes(file: UploadedFile) -> bytes:
@@ -135,10 +154,7 @@ def draw_own(card: ModelCard) -> Own:
 
 def _asked(program: UploadedFile, modality: Modality) -> tuple[str, str, str, str]:
     """What only its owner knows of a network."""
-    try:
-        told = ", ".join(map(str, _told_shape(program.file_id, program)))
-    except CnnvisError:
-        told = ""  # the sentence comes where the network is loaded
+    told = _told_shape(program.file_id, program)
     key = f"-{program.file_id}"
     shape = st.text_input(
         SHAPE, told, key=f"shape{key}", max_chars=50,
@@ -164,7 +180,11 @@ def own_model(own: Own, card: ModelCard) -> Model | None:
     try:
         if own.program is not None:
             told = (own.shape, own.mean, own.std, own.classes)
-            model = _own_program(own.program.file_id, told, own.modality, own.program)
+            found = _own_program(own.program.file_id, told, own.modality, own.program)
+            if isinstance(found, CnnvisError):
+                draw_error(found)
+                return None
+            model = found
         elif own.weights is not None:
             model = own_weights(card.id, own.weights.file_id, own.weights)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -65,9 +65,12 @@ def workplaces() -> tuple[Workplace, ...]:
     return tuple(Workplace(Turns(most.jobs), partial(_there, crew, line)) for line in crew.lines)
 
 
-def workplace() -> Workplace:
-    """The device with the fewest jobs."""
-    return min(workplaces(), key=lambda place: place.turns.jobs)
+def workplace(key: Hashable | None = None) -> Workplace:
+    """The device of a key, or the one with the fewest jobs."""
+    places = workplaces()
+    if key is not None:
+        return places[hash(key) % len(places)]
+    return min(places, key=lambda place: place.turns.jobs)
 
 
 @st.cache_resource(show_spinner=False)
