@@ -21,7 +21,7 @@ def held_bytes(item: Any, depth: int = DEEP) -> int:
         return 0
     size = getattr(item, "nbytes", None)
     if isinstance(size, int):
-        return LEAST + size
+        return size
     if isinstance(item, bytes | str):
         return len(item)
     if isinstance(item, pd.DataFrame):

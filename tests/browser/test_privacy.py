@@ -224,9 +224,10 @@ def test_two_visitors_at_once_never_see_anything_of_each_other(private, visitor)
     for one in both:
         one.bring_weights()
     for one in both:
-        upload(one.page, f"{one.name}-1.png", "image/png", one.picture())
     for one in both:
         expect(one.page.get_by_text("(your weights): ")).to_be_visible()
+        upload(one.page, f"{one.name}-1.png", "image/png", one.picture())
+    for one in both:
         expect(one.page.get_by_role("radio", name="Your picture")).to_be_checked()
         expect(one.page.get_by_role("heading", name=f"“{one.name}-class-")).to_be_visible()
         wait_for_map(one.page)
