@@ -224,7 +224,6 @@ def test_two_visitors_at_once_never_see_anything_of_each_other(private, visitor)
     for one in both:
         one.bring_weights()
     for one in both:
-    for one in both:
         expect(one.page.get_by_text("(your weights): ")).to_be_visible()
         upload(one.page, f"{one.name}-1.png", "image/png", one.picture())
     for one in both:
