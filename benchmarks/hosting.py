@@ -10,16 +10,16 @@ request to the end of its script.
 
 Whether all are served alike is asked of equal work. Heavy visitors go round one list of pages, each
 beginning elsewhere; what makes a page dear (its layer, its steps, its patch) is the same for all,
-and what makes it new (its unit and seed, its class, the contrast and width of its gratings) costs
-nothing. Exemplars of all layers are measured once and kept for everybody, so that this page is
-light for all but the first. Only whole rounds count: those begun in the given seconds, the first
-in any case. Who is through goes on, uncounted, until all are, so that nobody's wait becomes shorter
-by others' leaving. The figure of a visitor is the time of these pages for each second that they
-take somebody who is alone on the server. The server's log, which does not tell visitors apart, adds
-how long all jobs together waited for each second that was computed.
+and what makes it new (its seed, its class, the contrast and width of its gratings) costs nothing.
+Exemplars of all layers are measured once and kept for everybody, so that this page is light for all
+but the first. Only whole rounds count: those begun in the given seconds, the first in any case. Who
+is through goes on, uncounted, until all are, so that nobody's wait becomes shorter by others'
+leaving. The figure of a visitor is the time of these pages for each second that they take somebody
+who is alone on the server. The server's log, which does not tell visitors apart, adds how long all
+jobs together waited for each second that was computed.
 
-``--same`` is a lecture: all visitors ask for the same new work at the same moment, a page at a time;
-beside it stands what one visitor who is alone waits for such work.
+``--same`` is a lecture: all visitors ask for the same new work at the same moment; beside it stands
+what one visitor who is alone waits for such work.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
@@ -49,7 +50,7 @@ LAYER, UNITS = "stages.2.0.conv2", 128
 CONTRASTS = range(100, 0, -5)  # per cent
 DIAMETERS = ("whole picture", "48", "32", "24", "16", "12", "8")
 PATCH, STRIDE = 16, 2  # pixels
-STEPS = 64  # of an ascent
+STEPS = 128  # of an ascent
 READING = 1.0  # seconds between two pages
 ALONE = 3  # times that each heavy page is opened by one visitor alone
 
@@ -59,8 +60,8 @@ Query = Callable[[int], Mapping[str, object]]
 def _maximize(number: int) -> Mapping[str, object]:
     return {
         "layer": LAYER,
-        "unit": number % UNITS,
-        "seed": 1 + number // UNITS,
+        "unit": number % UNITS,  # as long as no page before has set it
+        "seed": number,
         "steps-lucid": STEPS,
     }
 
@@ -101,7 +102,7 @@ LIGHT: Mapping[str, Query] = {
     "feature_maps": _unit,
     "models": lambda number: {},
 }
-NEW = itertools.count()  # no two pages with heavy work ask for the same
+NEW = itertools.count(1)  # no two pages with heavy work ask for the same
 
 
 @dataclass
@@ -169,7 +170,7 @@ async def crowd(address: str, visitors: int, seconds: float) -> Notes:
     """All visitors, until each heavy one is through."""
     notes, until = Notes(), time.monotonic() + seconds
     through = [asyncio.Event() for _ in range(visitors // 2)]
-    tasks = [
+    tasks: list[asyncio.Task[None]] = [
         *(
             asyncio.create_task(visit_heavy(address, n, until, notes, event))
             for n, event in enumerate(through)
@@ -180,7 +181,8 @@ async def crowd(address: str, visitors: int, seconds: float) -> Notes:
         ),
     ]
     ends = asyncio.gather(*(event.wait() for event in through))
-    await asyncio.wait([*tasks, ends], return_when=asyncio.FIRST_COMPLETED)
+    waiting: list[asyncio.Future[Any]] = [*tasks, ends]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         if task.done():
             task.result()  # raises: nobody leaves of their own
@@ -191,13 +193,14 @@ async def crowd(address: str, visitors: int, seconds: float) -> Notes:
 
 async def alone(address: str) -> dict[str, float]:
     """Median time of each heavy page for one visitor whom nobody disturbs."""
-    notes, found = Notes(), {}
+    notes, times = Notes(), defaultdict(list)
     async with arrived(address) as visitor:
-        for page, query in HEAVY.items():
-            # The first one loads libraries and models as well.
-            times = [await opened(visitor, page, query(next(NEW)), notes) for _ in range(1 + ALONE)]
-            found[page] = statistics.median(times[1:])
-    return found
+        # The first round loads libraries and models as well. Page after page: the address sets
+        # nothing on a page that is open already.
+        for _ in range(1 + ALONE):
+            for page, query in HEAVY.items():
+                times[page].append(await opened(visitor, page, query(next(NEW)), notes))
+    return {page: statistics.median(taken[1:]) for page, taken in times.items()}
 
 
 async def together(address: str, visitors: int, page: str) -> list[float]:

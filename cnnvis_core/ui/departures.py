@@ -1,4 +1,4 @@
-"""What a visitor leaves behind is forgotten, also when nobody else comes or goes."""
+"""What a visitor leaves behind is forgotten and given back, also when nobody comes or goes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import time
 
 import streamlit as st
 from streamlit import runtime
+
+from cnnvis_core.ui.allocator import give_back_memory
 
 SECONDS = 10.0  # between two looks
 
@@ -31,6 +33,8 @@ class Doorkeeper:
                 server = runtime.get_instance()
                 cache = server._session_mgr._session_storage._cache  # type: ignore[attr-defined]
                 server._get_async_objs().eventloop.call_soon_threadsafe(cache.expire)
+                # Runs that were cancelled leave what they held to be given back here.
+                give_back_memory()
             except (AttributeError, RuntimeError):
                 logging.getLogger(__name__).warning(
                     "Sessions of closed tabs stay until the next visitor leaves."

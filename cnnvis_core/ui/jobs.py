@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -24,6 +22,7 @@ from cnnvis_core.errors import BusyError
 from cnnvis_core.jobs import Job, Progress
 from cnnvis_core.limits import limits
 from cnnvis_core.turns import Place
+from cnnvis_core.ui.allocator import give_back_memory
 from cnnvis_core.ui.logs import logged
 from cnnvis_core.ui.text import plain
 from cnnvis_core.ui.workplaces import shared, workplace
@@ -117,22 +116,6 @@ def _cancel(key: Hashable, latest: dict[str, Outcome[object]], public: bool) -> 
     if recall(key) is None:
         # What others go on with must not change under this visitor's eyes.
         remember(key, copy.deepcopy(latest["outcome"]) if public else latest["outcome"])
-
-
-@lru_cache(maxsize=1)
-def _allocator() -> Any:
-    """The C library, where it is glibc; it keeps what a job has freed unless it is asked not to."""
-    try:
-        library = ctypes.CDLL(None)
-        return library if hasattr(library, "malloc_trim") else None
-    except (OSError, TypeError):  # another system's C library
-        return None
-
-
-def _give_back_memory() -> None:
-    library = _allocator()
-    if library is not None:
-        library.malloc_trim(0)
 
 
 def _visitor() -> str:
@@ -245,7 +228,7 @@ def _run(
                 gap = max(SECONDS_BETWEEN_PREVIEWS, DRAWING_SHARE * (shown - now))
         outcome: Outcome[object] = Outcome(job.result, 1.0)
         note.done = True
-    _give_back_memory()
+    give_back_memory()
     remember(key, outcome)
     frame.empty()
     return outcome  # type: ignore[return-value]

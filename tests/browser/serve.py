@@ -26,7 +26,9 @@ def report(*_: object) -> None:
     from cnnvis_core.turns import Turns
 
     gc.unfreeze()  # what was set aside is not listed
-    modules = [m for m in gc.get_objects() if isinstance(m, torch.nn.Module)]
+    # By their types: to ask a dead weak reference would raise.
+    every = gc.get_objects()
+    modules = [m for m in every if issubclass(type(m), torch.nn.Module)]
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     found = {
         "modules": len(modules),
@@ -35,7 +37,7 @@ def report(*_: object) -> None:
         "trainable": sum(p.requires_grad for m in modules for p in m.parameters(False)),
         "training": sum(m.training for m in modules),
         # Without its lock, which a thread that this signal interrupts might hold.
-        "jobs": sum(len(t._there) for t in gc.get_objects() if isinstance(t, Turns)),
+        "jobs": sum(len(t._there) for t in every if issubclass(type(t), Turns)),
     }
     part = REPORT.with_suffix(".part")
     part.write_text(json.dumps(found))
