@@ -12,7 +12,7 @@ from benchmarks import hosting_memory
 from benchmarks.hosting_clients import arrived
 from benchmarks.hosting_memory import SIZES, Sender, Tally, light_visit, service, watched
 
-UPLOADS, CANCELLED = 30, 15
+UPLOADS, CANCELLED = 18, 9
 NOTHING = ("jobs", "shared runs", "hooks", "gradients", "uploaded files")
 
 
