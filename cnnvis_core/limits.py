@@ -34,7 +34,7 @@ class Limits:
     positions: int = _limit(100000, 64, 250000, "places of an occlusion map")
     steps: int = _limit(2048, 16, 10000, "steps of a maximised picture")
     epochs: int = _limit(30, 1, 1000, "epochs of a training")
-    shared_mb: int = _limit(256, 1, 65536, "megabytes of results on samples, kept for everybody")
+    shared_mb: int = _limit(64, 1, 65536, "megabytes of results on samples, kept for everybody")
     training_mb: int = _limit(1024, 16, 65536, "megabytes of weights of a visitor's training")
     trainings: int = _limit(3, 1, 100, "trainings that are kept for a visitor")
     models_mb: int = _limit(2048, 16, 1048576, "megabytes of networks that stay in memory")
