@@ -40,6 +40,7 @@ class Limits:
     models_mb: int = _limit(2048, 16, 1048576, "megabytes of networks that stay in memory")
     programs: int = _limit(1, 0, 1, "whether visitors may send whole networks (.pt2)")
     sign_in: int = _limit(0, 0, 1, "whether nobody is served who has not signed in")
+    sessions: int = _limit(200, 1, 100000, "open tabs of all visitors at once")
     jobs: int = _limit(64, 1, 10000, "computations of all visitors at once")
 
     def __post_init__(self) -> None:

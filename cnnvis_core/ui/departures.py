@@ -9,6 +9,7 @@ import time
 import streamlit as st
 from streamlit import runtime
 
+from cnnvis_core.limits import limits
 from cnnvis_core.ui.allocator import give_back_memory
 
 SECONDS = 10.0  # between two looks
@@ -40,6 +41,27 @@ class Doorkeeper:
                     "Sessions of closed tabs stay until the next visitor leaves."
                 )
                 return
+
+
+def is_full() -> bool:
+    """Whether this visitor comes to a server that has as many as it may have."""
+    if "_came_in" in st.session_state:
+        return False
+    if open_tabs() > limits().sessions:
+        return True
+    st.session_state["_came_in"] = True
+    return False
+
+
+def open_tabs() -> int:
+    """How many tabs are connected, this one among them; 0 where that cannot be known."""
+    if not runtime.exists():
+        return 0
+    try:
+        sessions = runtime.get_instance()._session_mgr.list_active_sessions()
+        return len(sessions)
+    except AttributeError:
+        return 0
 
 
 @st.cache_resource(show_spinner=False)

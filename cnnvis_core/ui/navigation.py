@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from cnnvis_core.ui.departures import doorkeeper
+from cnnvis_core.ui.departures import doorkeeper, is_full
 from cnnvis_core.ui.home import home
 from cnnvis_core.ui.housekeeping import housekeeper
 from cnnvis_core.ui.links import note_arrival
@@ -100,6 +100,14 @@ def run_page() -> None:
     keeper = housekeeper()
     doorkeeper()
     keep_uploads_in_memory()
+    if is_full():
+        st.navigation(pages(), position="hidden")
+        st.warning(
+            "As many visitors as this server takes are here; try again in a moment.",
+            icon=":material/hourglass:",
+        )
+        st.button("Try again", icon=":material/refresh:", key="come-in")
+        st.stop()
     inside = admitted()
     page = st.navigation(pages(), position="sidebar" if inside else "hidden")
     if not inside:
