@@ -147,14 +147,7 @@ def read_safetensors(data: bytes, most: int) -> object:
             if count * SAFETENSORS[entry["dtype"]] != end - first:
                 raise InputError(BOMB)
             total += count
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        OverflowError,
-    ) as error:
+    except READING as error:
         raise InputError(BROKEN) from error
     check_total(total, most)
     from safetensors import SafetensorError

@@ -114,8 +114,7 @@ class Exported(nn.Module):
             outputs = call.outputs if isinstance(layer, Operation) else call.outputs[:1]
             name = names[number]
             if not isinstance(layer, Operation):
-                key = call.module[0], repr(sorted(map(id, layer.parameters())))
-                name = twins.setdefault(key, name)
+                name = twins.setdefault((call.module[0], _settings(call)), name)
             if name == names[number]:
                 _place(self, name, layer)
             steps.append(Step(name, call.target, given, outputs, free))
@@ -149,6 +148,12 @@ class Exported(nn.Module):
     def extra_repr(self) -> str:
         """The steps, so that two programs of equal layers are told apart."""
         return "\n".join(f"{s.layer or s.target}({s.given}) -> {s.outputs}" for s in self._steps)
+
+
+def _settings(call: Call) -> str:
+    """All that a call is given but its input: weights and statistics by name, and numbers."""
+    fixed = [part for part in call.arguments if part[0] not in ("input", "self")]
+    return f"{call.target} {fixed}"
 
 
 def _parameter(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:

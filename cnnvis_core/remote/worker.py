@@ -26,13 +26,10 @@ class Told:
         Of its newest step; None at the end.
     result : object or None
         At the end.
-    seconds : float
-        How long its steps took in all.
     """
 
     progress: Progress[Any] | None
     result: Any
-    seconds: float
 
 
 @dataclass
@@ -98,9 +95,9 @@ class Worker:
                     break
             running.asked = time.monotonic()
             newest = Progress(progress.done, progress.total, progress.seconds_left, preview)
-            return pack(Told(newest, None, job.seconds), self._shelf)
+            return pack(Told(newest, None), self._shelf)
         except StopIteration:
-            told: object = Told(None, job.result, job.seconds)
+            told: object = Told(None, job.result)
         except CnnvisError as error:
             told = error
         self.close(name)

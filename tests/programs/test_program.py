@@ -193,3 +193,25 @@ def test_programs_of_public_networks_answer_as_the_networks(name, batch):
     wanted = {n for n, part in net.named_modules() if isinstance(part, nn.Conv2d)}
     assert wanted <= {layer.name for layer in model.layers}
     assert model.graph(model.input_shape).nodes
+
+
+class Whitened(nn.Module):
+    """Normalises twice with statistics of its own, without modules that could tell them apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for number in (1, 2):
+            self.register_buffer(f"mean{number}", torch.rand(3))
+            self.register_buffer(f"spread{number}", torch.rand(3) + 0.5)
+
+    def forward(self, x):
+        x = nn.functional.batch_norm(x, self.mean1, self.spread1)
+        return nn.functional.batch_norm(x, self.mean2, self.spread2).mean((2, 3))
+
+
+def test_layers_of_one_module_that_hold_other_numbers_stay_apart():
+    net = Whitened().eval()
+    model = cv.load_program(exported(net, (3, 8, 8)))
+    x = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(model.module(x), net(x), rtol=1e-5, atol=1e-6)
+    assert sum(layer.kind == "BatchNorm2d" for layer in model.layers) == 2
