@@ -23,36 +23,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import gc
-import io
-import json
-import os
 import random
-import signal
-import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-import numpy as np
-import soundfile
-import torch
-from PIL import Image
-from safetensors.torch import save as save_safetensors
-from streamlit.web import cli
-from torch import nn
-
 import cnnvis_core as cv
-from benchmarks.hosting_clients import Server, Visitor, arrived, served
-from cnnvis_core.models.catalogue import blueprint
+from benchmarks.hosting_census import resident, watched
+from benchmarks.hosting_clients import Server, Visitor, arrived
+from benchmarks.hosting_files import PICTURE, SOUND, File, Sender
 from cnnvis_core.ui.housekeeping import SECONDS as BETWEEN_COLLECTIONS
 
 AT_ONCE = 3  # visitors
@@ -60,10 +44,6 @@ FIRST = 50  # actions before the first measurement
 MOST_GROWTH = 10.0  # per cent, asked for
 TTL = 5  # seconds for which a closed tab's session is kept
 LEAVING = TTL + 12.0  # seconds until the app has seen that
-MODEL, RATE = "resnet64-tiny-imagenet", 16_000
-SIZES = ((96, 96), (640, 480), (1600, 1200), (3000, 2000), (4000, 3000))
-PICTURE, SOUND = "Drop a picture here", "Drop a sound here"
-WEIGHTS, PROGRAM = "A state_dict for", "A program of torch.export.save"
 EVERY_PAGE = (
     *("start", "occlude", "feature_maps", "gradients", "kernels", "maximize", "orientation"),
     *("exemplars", "transfer", "models"),
@@ -111,106 +91,6 @@ LONG = (
         button="Train", again=False,
     ),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class File:
-    """What is sent.
-
-    Attributes
-    ----------
-    box : str
-        Into which box, by the beginning of its label.
-    name : str
-        Its name.
-    data : bytes
-        What is in it.
-    good : bool
-        Whether it can be used.
-    """
-
-    box: str
-    name: str
-    data: bytes
-    good: bool = True
-
-
-class Sender:
-    """Makes files, every one another.
-
-    Parameters
-    ----------
-    sizes : sequence of (int, int)
-        Widths and heights of the pictures, in pixels.
-    """
-
-    def __init__(self, sizes: Sequence[tuple[int, int]] = SIZES) -> None:
-        self._rng = np.random.default_rng(0)
-        self._sizes = sizes
-        self._lock = threading.Lock()
-        self._program = _exported()
-        self._files = self._all()
-
-    def next(self) -> File:
-        """The next file: 10 pictures, 3 sounds, 4 bad ones, 2 weights and a network in turn."""
-        with self._lock:
-            return next(self._files)
-
-    def _all(self) -> Iterator[File]:
-        while True:
-            for number in range(20):
-                if number % 2 == 0:
-                    size = self._sizes[number // 2 % len(self._sizes)]
-                    kind = "PNG" if number < 6 else "JPEG"
-                    yield File(PICTURE, f"{number}.{kind.lower()}", self._picture(size, kind))
-                elif number in (1, 7, 13):
-                    yield File(SOUND, "sound.flac", self._sound(float(number)))
-                elif number in (3, 9, 15, 17):
-                    yield self._bad(number)
-                elif number == 5:
-                    yield File(PROGRAM, "network.pt2", self._program)
-                else:
-                    yield File(WEIGHTS, "weights.safetensors", self._weights())
-
-    def _picture(self, size: tuple[int, int], kind: str) -> bytes:
-        coarse = self._rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(coarse).resize(size).save(buffer, kind)
-        return buffer.getvalue()
-
-    def _sound(self, seconds: float) -> bytes:
-        samples = 0.2 * self._rng.normal(size=round(RATE * (0.5 + seconds)))
-        buffer = io.BytesIO()
-        soundfile.write(buffer, samples, RATE, format="FLAC")
-        return buffer.getvalue()
-
-    def _weights(self) -> bytes:
-        torch.manual_seed(int(self._rng.integers(2**31)))
-        return save_safetensors(blueprint(MODEL).build().state_dict())
-
-    def _bad(self, number: int) -> File:
-        if number == 3:
-            return File(PICTURE, "cut.jpg", self._picture((640, 480), "JPEG")[:9000], False)
-        if number == 9:
-            return File(SOUND, "cut.flac", self._sound(2.0)[:2000], False)
-        noise = self._rng.bytes(200_000)
-        if number == 15:
-            return File(WEIGHTS, "noise.safetensors", noise, False)
-        return File(PICTURE, "noise.png", noise, False)
-
-
-def _exported() -> bytes:
-    """The program of a small network."""
-    net = nn.Sequential(
-        *(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU()),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)),
-    ).eval()
-    sizes = ({0: torch.export.Dim("batch")},)
-    buffer = io.BytesIO()
-    torch.export.save(
-        torch.export.export(net, (torch.rand(2, 3, 64, 64),), dynamic_shapes=sizes), buffer
-    )
-    return buffer.getvalue()
 
 
 @dataclass
@@ -352,111 +232,6 @@ async def light_visit(address: str) -> None:
         await visitor.open("models")
 
 
-def census() -> dict[str, Any]:
-    """What this process holds; gc knows all of it, also what nobody should hold any more."""
-    from streamlit.runtime.app_session import AppSession
-    from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
-    from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
-
-    from cnnvis_core.sharing import Shared
-    from cnnvis_core.turns import Turns
-
-    gc.unfreeze()  # what was set aside is not listed
-    objects = gc.get_objects()
-
-    def every(kind: type[Any]) -> list[Any]:
-        # isinstance would ask what a proxy stands for, which may be gone.
-        return [thing for thing in objects if issubclass(type(thing), kind)]
-
-    uploaded = [
-        file
-        for manager in every(MemoryUploadedFileManager)
-        for files in manager.file_storage.values()
-        for file in files.values()
-    ]
-    media = [f for store in every(MemoryMediaFileStorage) for f in store._files_by_id.values()]
-    modules, tensors = every(nn.Module), every(torch.Tensor)
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return {
-        "Python threads": threading.active_count(),
-        "sessions": len(every(AppSession)),
-        # Without their locks, which a thread that is interrupted here might hold.
-        "jobs": sum(len(turns._there) for turns in every(Turns)),
-        "shared runs": sum(len(shared._rides) for shared in every(Shared)),
-        "hooks": sum(len(getattr(m, kind)) for m in modules for kind in kinds),
-        "gradients": sum(p.grad is not None for m in modules for p in m.parameters(False)),
-        "modules": len(modules),
-        "tensors": len(tensors),
-        "megabytes of tensors": megabytes(t.nbytes for t in tensors),
-        "megabytes of shared results": megabytes(s._size() for s in every(Shared)),
-        "uploaded files": len(uploaded),
-        "media files": len(media),
-        "megabytes of media": megabytes(len(file.content) for file in media),
-        "objects": len(objects),
-        "thread names": dict(Counter(t.name.rstrip("0123456789-") for t in threading.enumerate())),
-        "types": dict(Counter(f"{type(o).__module__}.{type(o).__qualname__}" for o in objects)),
-    }
-
-
-def megabytes(sizes: Iterable[int]) -> float:
-    """Bytes in millions."""
-    return round(sum(sizes) / 1e6, 1)
-
-
-def serve(port: str, report: str) -> None:
-    """Serve the app; on SIGUSR1 a census is written into a file."""
-
-    def write(*_: object) -> None:
-        part = Path(report).with_suffix(".part")
-        part.write_text(json.dumps(census()))
-        part.replace(report)
-
-    signal.signal(signal.SIGUSR1, write)
-    sys.argv = ["streamlit", "run", "app.py", f"--server.port={port}", "--server.address=localhost"]
-    cli.main()
-
-
-@contextlib.contextmanager
-def watched(folder: Path, ttl: int = TTL) -> Iterator[tuple[Server, Callable[[], dict[str, Any]]]]:
-    """A fresh server, and a function that tells what it holds.
-
-    Parameters
-    ----------
-    folder : Path
-        For its log and its reports.
-    ttl : int
-        Seconds for which a closed tab's session is kept.
-    """
-    report = folder / "census.json"
-    here = (sys.executable, "-m", "benchmarks.hosting_memory", "--serve")
-    environment = {"STREAMLIT_SERVER_DISCONNECTED_SESSION_TTL": str(ttl)}
-    with served(folder, lambda port: (*here, str(port), str(report)), environment) as server:
-        yield server, partial(held, server.process, report)
-
-
-def held(process: int, report: Path) -> dict[str, Any]:
-    """What a server holds now, by `census` and by the system's own figures."""
-    system = Path(f"/proc/{process}")
-    found: dict[str, Any] = {
-        "resident megabytes": round(resident(process), 1),
-        "threads": len(list((system / "task").iterdir())),
-        "open files": len(list((system / "fd").iterdir())),
-    }
-    report.unlink(missing_ok=True)
-    os.kill(process, signal.SIGUSR1)
-    for _ in range(600):
-        if report.exists():
-            return found | json.loads(report.read_text())
-        time.sleep(0.1)
-    raise RuntimeError("the server did not report")
-
-
-def resident(process: int) -> float:
-    """Resident memory of a process, in megabytes of a million bytes."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS"))
-
-
 def settled(server: Server, told: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the server holds when everybody has left."""
     time.sleep(LEAVING + BETWEEN_COLLECTIONS)
@@ -506,15 +281,11 @@ def main() -> None:
     parser.add_argument("--uploads", type=int, default=500)
     parser.add_argument("--cancelled", type=int, default=200)
     parser.add_argument("--objects", action="store_true", help="which types became more")
-    parser.add_argument("--serve", nargs=2, metavar=("PORT", "REPORT"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.serve:
-        serve(*asked.serve)
-        return
     sender, tally, began = Sender(), Tally.empty(), time.monotonic()
     stopped_first = FIRST * asked.cancelled // (asked.uploads + asked.cancelled)
     sent_first = FIRST - stopped_first
-    with tempfile.TemporaryDirectory() as folder, watched(Path(folder)) as (server, told):
+    with tempfile.TemporaryDirectory() as folder, watched(Path(folder), TTL) as (server, told):
         asyncio.run(warm_up(server.address))
         print(f"after opening every page: {resident(server.process):.0f} MB", flush=True)
         asyncio.run(run(server, sender, sent_first, stopped_first, tally))

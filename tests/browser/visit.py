@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 
 from PIL import Image, ImageDraw
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Locator, Page, expect
 
 expect.set_options(timeout=90_000)
@@ -64,3 +66,17 @@ def wait_for_map(page: Page) -> None:
 def nothing_broke(page: Page) -> None:
     expect(page.get_by_text("Traceback")).to_have_count(0)
     expect(page.locator("[data-testid=stException]")).to_have_count(0)
+
+
+def cancel(page: Page) -> None:
+    """Stop what runs; it may have ended meanwhile."""
+    with contextlib.suppress(PlaywrightError):
+        page.get_by_role("button", name="Cancel").first.click(timeout=3000)
+
+
+def done(page: Page) -> None:
+    """Wait for the end of what runs, jobs included."""
+    settled(page)
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    settled(page)
+    nothing_broke(page)
