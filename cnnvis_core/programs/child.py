@@ -1,64 +1,25 @@
-"""Trying a program in a process of its own, which may crash, fill its memory or never end.
+"""Loading programs in processes of their own, which may crash, fill their memory or never end.
 
     python -m cnnvis_core.programs.child
 
-reads a line of JSON with the arguments of `load_program`, then the file, and writes a line of JSON.
+reads a line of JSON with the size of a file and the arguments of `load_program`, then the file, and
+writes a line of JSON, until its input ends. `Trials` begins it and asks.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cnnvis_core.errors import InputError
+from cnnvis_core.programs.opening import load_program
 
-ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 90  # by the clock, waiting for others included
 CPU_SECONDS = 60
 ROOM = 4 << 30  # bytes beyond the libraries, and what the file asks for
-BREAKS = "The program breaks what it is run by; export a plainer network."
-
-
-def try_program(data: bytes, told: Mapping[str, Any], seconds: float = SECONDS) -> None:
-    """Load a program elsewhere, to see whether it can be loaded here.
-
-    Parameters
-    ----------
-    data : bytes
-        Content of the file.
-    told : mapping
-        Arguments of `load_program`, such as JSON can hold.
-    seconds : float
-        How long it may take.
-
-    Raises
-    ------
-    InputError
-        As `load_program`; also if the program ends its process or takes too long.
-    """
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "cnnvis_core.programs.child"],
-            input=json.dumps(dict(told)).encode() + b"\n" + data,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        )
-    except subprocess.TimeoutExpired as error:
-        raise InputError("The program takes too long to load; export a smaller network.") from error
-    try:
-        said = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError) as error:
-        raise InputError(BREAKS) from error
-    if said["error"]:
-        raise InputError(str(said["error"]))
 
 
 def _bound(size: int) -> None:
@@ -78,21 +39,46 @@ def _bound(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def main() -> None:
-    """Load the program of the standard input, and say how that went."""
-    from cnnvis_core.programs.opening import load_program
-
-    told = json.loads(sys.stdin.buffer.readline())
-    data = sys.stdin.buffer.read()
+def _load(told: Mapping[str, Any], data: bytes) -> str:
+    """Load a program; returns what is wrong with it, or nothing."""
     _bound(len(data))
-    error = ""
     try:
         load_program(data, **told, device="cpu")
     except InputError as refusal:
-        error = str(refusal)
+        return str(refusal)
     except MemoryError:
-        error = "The program needs more memory than there is for it; export a smaller network."
-    print(json.dumps({"error": error}))
+        return "The program needs more memory than there is for it; export a smaller network."
+    return ""
+
+
+def _elsewhere(told: Mapping[str, Any], data: bytes) -> dict[str, str]:
+    """Load a program in a copy of this process; nothing is told of one that broke its copy."""
+    reading, writing = os.pipe()
+    copy = os.fork()
+    if copy == 0:
+        # Whatever happens, the copy does not come back from here.
+        try:
+            with os.fdopen(writing, "w") as pipe:
+                json.dump({"error": _load(told, data)}, pipe)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(copy, 0)
+    return dict(json.loads(said)) if said else {}
+
+
+def main() -> None:
+    """Answer until the input ends; where a process cannot be copied, once."""
+    forks = hasattr(os, "fork")
+    while header := sys.stdin.buffer.readline():
+        asked = json.loads(header)
+        data = sys.stdin.buffer.read(asked["size"])
+        said = _elsewhere(asked["told"], data) if forks else {"error": _load(asked["told"], data)}
+        print(json.dumps(said), flush=True)
+        if not forks:
+            return
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import streamlit as st
@@ -14,7 +13,7 @@ from cnnvis_core.errors import CnnvisError, InputError
 from cnnvis_core.limits import limits
 from cnnvis_core.models import Model, ModelCard, load_checkpoint
 from cnnvis_core.models.card import Modality
-from cnnvis_core.programs import load_program, told_shape, try_program
+from cnnvis_core.programs import Trials, load_program, told_shape
 from cnnvis_core.ui.text import draw_error
 from cnnvis_core.ui.uploads import content, upload_box
 
@@ -75,17 +74,16 @@ def _own_program(
             "classes": names or None,
             "modality": modality,
         }
-        with _trials():
-            try_program(data, asked)
+        _trials().load(data, asked)
         return load_program(data, **asked)
     except CnnvisError as error:
         return error
 
 
 @st.cache_resource(show_spinner=False)
-def _trials() -> Lock:
-    """Held while a program is tried, so that many visitors' trials stand in line."""
-    return Lock()
+def _trials() -> Trials:
+    """One for all visitors, whose trials stand in line."""
+    return Trials()
 
 
 def _sizes(text: str) -> list[int]:

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 import cnnvis_core as cv
-from cnnvis_core.programs import child, try_program
 from cnnvis_core.programs.archive import MAX_JSON
 from tests.programs.nets import exported, network, rewritten, with_graph
 from tests.programs.test_hostile_program import call, claims, config
@@ -220,25 +219,3 @@ def test_names_that_modules_have_are_no_obstacle():
     model = cv.load_program(exported(Mixed(), (3, 8, 8)))
     x = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(model.module(x), Mixed()(x))
-
-
-def test_a_good_program_passes_the_trial_and_a_bad_one_is_said(data):
-    try_program(data, {})
-    with pytest.raises(cv.InputError, match="5 classes; 1 names"):
-        try_program(data, {"classes": ["one"]})
-
-
-def test_a_program_that_ends_or_holds_its_process_is_a_sentence(data, monkeypatch, tmp_path):
-    for body, sentence in (
-        ("import os; os.abort()", "breaks what it is run by"),
-        ("import time; time.sleep(60)", "takes too long"),
-    ):
-        folder = tmp_path / sentence.replace(" ", "")
-        (folder / "cnnvis_core" / "programs").mkdir(parents=True)
-        for part in ("", "programs"):
-            (folder / "cnnvis_core" / part / "__init__.py").write_text("")
-        (folder / "cnnvis_core" / "programs" / "child.py").write_text(body)
-        monkeypatch.setattr(child, "ROOT", folder)
-        monkeypatch.chdir(tmp_path)
-        with pytest.raises(cv.InputError, match=sentence):
-            try_program(data, {}, seconds=10)
