@@ -24,8 +24,10 @@ from cnnvis_core.models import (
 )
 from cnnvis_core.occlusion import Occlusion, faithfulness, occlude, occluder_for
 from cnnvis_core.orientation import (
+    Gratings,
     ModulationTuning,
     OrientationTuning,
+    Ripples,
     rank_modulation,
     rank_orientation,
 )
@@ -49,6 +51,7 @@ __all__ = [
     "Exemplars",
     "Finetuned",
     "Finetuning",
+    "Gratings",
     "InputError",
     "Job",
     "Kernels",
@@ -63,6 +66,7 @@ __all__ = [
     "Progress",
     "ReceptiveField",
     "Registered",
+    "Ripples",
     "align",
     "attribute",
     "build_exemplars",

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cnnvis_core.brief import Brief
 from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.models.graph import Graph, Ref, UntraceableError
 from cnnvis_core.models.logmel import LogMel
@@ -56,8 +57,8 @@ MIXING = frozenset({"conv1d", "conv2d", "conv3d", "convolution", "linear", "addm
 DEEPLIFT_KNOWS = frozenset({"relu", "clamp_min", "leaky_relu", "sigmoid", "tanh"})
 
 
-@dataclass(frozen=True, eq=False)
-class Attribution:
+@dataclass(frozen=True, eq=False, repr=False)
+class Attribution(Brief):
     """How much each value of an input speaks for a score.
 
     Attributes

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cnnvis_core.brief import Brief
 from cnnvis_core.datasets import Dataset
 from cnnvis_core.disk import write
 from cnnvis_core.errors import InputError, ModelError
@@ -35,8 +36,8 @@ PLACE = ("row", "col", "window")
 TOP, UNITS, CLASSES, ITEMS = "top.parquet", "units.parquet", "classes.parquet", "items.parquet"
 
 
-@dataclass(frozen=True, eq=False)
-class Exemplars:
+@dataclass(frozen=True, eq=False, repr=False)
+class Exemplars(Brief):
     """Which items of a collection drive each unit most.
 
     Attributes

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cnnvis_core.brief import Brief
 from cnnvis_core.errors import ModelError
 from cnnvis_core.filters.likeness import by_similarity
 from cnnvis_core.filters.spectrum import Tuning, spectral_tuning
@@ -30,8 +31,8 @@ CONVOLUTIONS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Kernels:
+@dataclass(frozen=True, eq=False, repr=False)
+class Kernels(Brief):
     """The kernels of one convolution.
 
     Attributes

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnvis_core.brief import Brief
 
-@dataclass(frozen=True, eq=False)
-class Clip:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Clip(Brief):
     """A mono sound that holds energy and only finite samples.
 
     Attributes

@@ -9,12 +9,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from cnnvis_core.brief import Brief
+
 LEAST_CONTRAST = 0.02  # standard deviation of values in [0, 1]
 LEAST_GAIN = 1e-4  # of the activation's own size
 
 
-@dataclass(frozen=True, eq=False)
-class Maximization:
+@dataclass(frozen=True, eq=False, repr=False)
+class Maximization(Brief):
     """Pictures that drive units, finished or not.
 
     Attributes

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from cnnvis_core.brief import brief
 from cnnvis_core.errors import ModelError
 from cnnvis_core.models.card import Modality, ModelCard
 from cnnvis_core.models.graph import Graph, record
@@ -79,7 +80,7 @@ class Frontend(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A network with everything that is needed to ask it about an input.
 
@@ -112,6 +113,12 @@ class Model:
     frontend: Frontend
     layers: tuple[Layer, ...] = ()
     exclusive: bool = True
+
+    def __repr__(self) -> str:
+        return (
+            f"<Model {self.card.id}: {len(self.layers)} layers, from {self.modality} "
+            f"{self.input_shape} to {len(self.classes)} classes, on {self.device}>"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and sent: what it is made of, not what it has noted on the way."""
@@ -169,7 +176,7 @@ class Model:
         found = next((layer for layer in self.layers if layer.name == name), None)
         if found is None:
             raise ModelError(
-                f"{self.card.title} has no layer named {name!r}; model.layers lists them."
+                f"{self.card.title} has no layer named {brief(name)}; model.layers lists them."
             )
         return found
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnvis_core.brief import Brief
 from cnnvis_core.jobs import Job, Step
 from cnnvis_core.models.model import Model, ScoreKind
 from cnnvis_core.occlusion.evaluators import batch_size
 from cnnvis_core.occlusion.occluder import Occluder
 
 
-@dataclass(frozen=True, eq=False)
-class Faithfulness:
+@dataclass(frozen=True, eq=False, repr=False)
+class Faithfulness(Brief):
     """Score of the answer while places are taken away or brought back in the map's order.
 
     Attributes

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnnvis_core.brief import Brief
 from cnnvis_core.models.model import ScoreKind
 from cnnvis_core.occlusion.grid import Grid
 
 
-@dataclass(frozen=True, eq=False)
-class Occlusion:
+@dataclass(frozen=True, eq=False, repr=False)
+class Occlusion(Brief):
     """Drops of one class's score, one for every position of the occluder.
 
     Attributes

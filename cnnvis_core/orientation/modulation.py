@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnnvis_core.brief import Brief
 from cnnvis_core.errors import InputError
 from cnnvis_core.jobs import Job, Step
 from cnnvis_core.models.model import Model
@@ -24,8 +25,8 @@ FIELD_SCALES = 33  # evenly spaced ones that a receptive field is made of
 ORDERS: tuple[Order, ...] = ("rate", "scale", "direction", "modulation")
 
 
-@dataclass(frozen=True, eq=False)
-class LayerModulation:
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerModulation(Brief):
     """What ripples tell of a layer's units.
 
     Attributes
@@ -48,8 +49,8 @@ class LayerModulation:
     harmonic: NDArray[np.complex64]
 
 
-@dataclass(frozen=True, eq=False)
-class ModulationTuning:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModulationTuning(Brief):
     """What ripples tell of the units of some layers.
 
     Attributes

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnnvis_core.brief import Brief
 from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.jobs import Job, Step
 from cnnvis_core.models.model import Layer, Model
@@ -28,8 +29,8 @@ Order = Literal["angle", "selectivity", "frequency", "bandwidth", "modulation"]
 ORDERS: tuple[Order, ...] = ("angle", "selectivity", "frequency", "bandwidth", "modulation")
 
 
-@dataclass(frozen=True, eq=False)
-class LayerTuning:
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerTuning(Brief):
     """What gratings tell of a layer's units.
 
     Attributes
@@ -65,8 +66,8 @@ class LayerTuning:
     worst: NDArray[np.intp]
 
 
-@dataclass(frozen=True, eq=False)
-class OrientationTuning:
+@dataclass(frozen=True, eq=False, repr=False)
+class OrientationTuning(Brief):
     """What gratings tell of the units of some layers.
 
     Attributes

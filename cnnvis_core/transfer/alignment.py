@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from cnnvis_core.brief import Brief
 from cnnvis_core.checks import whole_number
 from cnnvis_core.errors import InputError, ModelError
 from cnnvis_core.jobs import Job, Step, relay
@@ -19,8 +20,8 @@ from cnnvis_core.transfer.measures import centred_gram, cka
 from cnnvis_core.transfer.responses import LEAST, MOST_INPUTS, Images, batches, drawn
 
 
-@dataclass(frozen=True, eq=False)
-class Alignment:
+@dataclass(frozen=True, eq=False, repr=False)
+class Alignment(Brief):
     """Centred kernel alignment of layers.
 
     Attributes

@@ -9,6 +9,7 @@ from typing import Literal
 import pandas as pd
 import torch
 
+from cnnvis_core.brief import Brief
 from cnnvis_core.errors import InputError
 
 By = Literal["response", "excess", "weight", "picture", "gram"]
@@ -21,8 +22,8 @@ MEASURES: Mapping[By, str] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Pair:
+@dataclass(frozen=True, eq=False, repr=False)
+class Pair(Brief):
     """What two networks draw for a unit from the same start and seed.
 
     Attributes
@@ -41,8 +42,8 @@ class Pair:
     redrawn: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Change:
+@dataclass(frozen=True, eq=False, repr=False)
+class Change(Brief):
     """How the units of a layer changed from one network to another.
 
     Attributes

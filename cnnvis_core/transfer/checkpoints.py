@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from cnnvis_core.brief import Brief
 from cnnvis_core.disk import write
 from cnnvis_core.errors import InputError
 from cnnvis_core.models.blueprint import DeviceLike, choose_device, move
@@ -30,8 +31,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
+@dataclass(frozen=True, eq=False, repr=False)
+class Checkpoint(Brief):
     """The weights after an epoch.
 
     Attributes
@@ -89,8 +90,8 @@ class Checkpoint:
         return replace(found, device=place)
 
 
-@dataclass(frozen=True, eq=False)
-class Finetuned:
+@dataclass(frozen=True, eq=False, repr=False)
+class Finetuned(Brief):
     """A training, or as much of it as is done.
 
     Attributes
