@@ -32,6 +32,7 @@ Result = TypeVar("Result")
 Preview = TypeVar("Preview")
 
 SECONDS_BETWEEN_PREVIEWS = 0.25
+SECONDS_BETWEEN_WORDS = 0.2  # a browser takes half a core to follow every step
 DRAWING_SHARE = 4  # times as long as a preview takes, the job goes on without one
 
 
@@ -193,7 +194,7 @@ def _run(
             on_click=_cancel,
             args=(key, latest, public),
         )
-    shown, gap = 0.0, SECONDS_BETWEEN_PREVIEWS
+    told, shown, gap = 0.0, 0.0, SECONDS_BETWEEN_PREVIEWS
     # Who rides along with others takes turns where they do.
     place, visitor = workplace(key if public else None), _visitor()
 
@@ -218,8 +219,10 @@ def _run(
             left = progress.seconds_left
             if left is not None:  # while others are there, theirs has to be waited for as well
                 left *= place.turns.place(visitor).sharing
-            bar.progress(min(share, 1.0), text=f"{label}: {duration(left)}")
             now = time.monotonic()
+            if now - told > SECONDS_BETWEEN_WORDS:
+                told = now
+                bar.progress(min(share, 1.0), text=f"{label}: {duration(left)}")
             if show and progress.preview is not None and now - shown > gap:
                 show(progress)
                 _forget_old_previews()

@@ -140,21 +140,6 @@ def fresh_server(tmp_path) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def private(tmp_path_factory) -> Iterator[Server]:
-    """A server that forgets who left after a second, with a home and a temp folder of its own."""
-    folder = tmp_path_factory.mktemp("private")
-    for name in ("home", "tmp"):
-        (folder / name).mkdir()
-    environment = {
-        "HOME": str(folder / "home"),
-        "TMPDIR": str(folder / "tmp"),
-        "STREAMLIT_SERVER_DISCONNECTED_SESSION_TTL": "1",
-    }
-    with serve(folder, environment=environment) as server:
-        yield server
-
-
 @pytest.fixture(scope="session")
 def browser():
     if not CHROMIUM:

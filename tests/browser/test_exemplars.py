@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.visit import nothing_broke, nothing_overflows, settled
+from tests.browser.visit import PHONE, nothing_broke, nothing_overflows, settled
 from tests.datasets.piles import as_zip, pictures
 
 
@@ -47,12 +47,10 @@ def test_ones_own_pictures_are_looked_through(server, visitor, tmp_path):
     nothing_broke(page)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("kind", ["Picture", "Sound"])
-def test_nothing_runs_over_the_edge(server, visitor, width, kind):
-    page = visitor(width)
+def test_nothing_runs_over_the_edge(server, visitor, kind):
+    page = visitor(PHONE)
     page.goto(f"{server.url}/exemplars?kind={kind}")
     expect(page.get_by_text("half are below")).to_be_visible()
-    settled(page)
     nothing_overflows(page)
     nothing_broke(page)

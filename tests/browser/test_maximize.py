@@ -7,11 +7,10 @@ import re
 import time
 
 import numpy as np
-import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser.visit import nothing_broke, nothing_overflows, settled
+from tests.browser.visit import PHONE, nothing_broke, nothing_overflows, settled
 
 FORMING = "img[alt='The picture as it forms']"
 
@@ -85,11 +84,9 @@ def test_the_sheet_of_a_layer_fills_and_a_tile_is_chosen(server, visitor):
     nothing_broke(page)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_runs_over_the_edge(server, visitor, width):
-    page = visitor(width)
+def test_nothing_runs_over_the_edge(server, visitor):
+    page = visitor(PHONE)
     page.goto(f"{server.url}/maximize?steps-lucid=16&layer=stem.0")
     expect(page.get_by_text("of the picture itself it was")).to_be_visible()
-    settled(page)
     nothing_overflows(page)
     nothing_broke(page)

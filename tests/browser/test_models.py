@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,7 +28,7 @@ from tests.browser.visit import (
 )
 from tests.programs.nets import exported, network
 from tests.support import Payload, torch_file
-from tests.weight_site import weight_site
+from tests.weight_site import Site, weight_site
 
 NAME, TITLE = "squeezenet1_1", "SqueezeNet 1.1"
 
@@ -129,63 +132,88 @@ def test_weights_may_be_larger_than_pictures(server, visitor):
     nothing_broke(page)
 
 
-def test_a_model_is_downloaded_while_one_looks_and_then_used(visitor, tmp_path):
+@dataclass(frozen=True)
+class Downloads:
+    """A server whose public weights come from here: some halfway, some hardly, some not at all.
+
+    Attributes
+    ----------
+    url : str
+        Where the app is.
+    kept : Path
+        Where it keeps weights.
+    slow : Site
+        Has those of `TITLE`, as a file of this ``name``.
+    """
+
+    url: str
+    kept: Path
+    slow: Site
+    name: str
+
+
+DRAGGING, UNREACHABLE = "SqueezeNet 1.0", "ShuffleNet v2 x0.5"
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory) -> Iterator[Downloads]:
+    folder = tmp_path_factory.mktemp("downloads")
     content = torch_file(random_state(NAME))
     name = f"squeezenet-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    with weight_site(content) as site:
-        site.mode = "waits"
-        with serve(tmp_path, {NAME: site.file(name, len(content))}) as server:
-            page = visitor()
-            page.goto(f"{server.url}/occlude")
-            wait_for_map(page)
-            choose(page, TITLE)
-            page.get_by_role("button", name=f"Download {TITLE}").click()
-            expect(page.get_by_text(re.compile(r"Downloading .*: 2 MB of 5 MB"))).to_be_visible()
-            site.go_on.set()
-            expect(page.get_by_role("button", name=f"Download {TITLE}")).to_have_count(0)
-            wait_for_map(page)
-            expect(page.get_by_text("1.2 million")).to_be_visible()
-            expect(page.locator(MAP)).to_be_visible()
-            nothing_broke(page)
-    assert site.asked == [f"/{name}"]
-    assert [path.name for path in tmp_path.glob("torch/hub/checkpoints/*")] == [name]
-
-
-def test_a_download_can_be_cancelled(visitor, tmp_path):
-    content = torch_file(random_state(NAME))
-    with weight_site(content) as site:
-        site.mode = "drags on"
-        with serve(tmp_path, {NAME: site.file("squeezenet.pth", len(content))}) as server:
-            page = visitor()
-            page.goto(f"{server.url}/models?model-image={TITLE}")
-            page.get_by_role("button", name=f"Download {TITLE}").click()
-            expect(page.get_by_text(re.compile("Downloading .*: 2 MB"))).to_be_visible()
-            page.get_by_role("button", name="Cancel").click()
-            expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
-            expect(page.locator(IDLE)).to_be_visible()
-            expect(page.get_by_role("button", name=f"Download {TITLE}")).to_be_visible()
-            nothing_broke(page)
-    assert list(tmp_path.glob("torch/hub/checkpoints/*")) == []
-
-
-@pytest.fixture
-def closed_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with weight_site(content) as slow, weight_site(content) as dragging:
+        slow.mode, dragging.mode = "waits", "drags on"
+        weights = {
+            NAME: slow.file(name, len(content)),
+            "squeezenet1_0": dragging.file("dragging.pth", len(content)),
+            "shufflenet_v2_x0_5": WeightFile(f"{nowhere}/shuffle.pth", 5_000_000),
+        }
+        with serve(folder, weights) as server:
+            yield Downloads(server.url, folder / "torch" / "hub" / "checkpoints", slow, name)
 
 
-def test_without_a_connection_a_sentence_says_what_to_do(visitor, tmp_path, closed_port):
-    gone = WeightFile(f"http://127.0.0.1:{closed_port}/squeezenet.pth", 5_000_000)
-    with serve(tmp_path, {NAME: gone}) as server:
-        page = visitor()
-        page.goto(f"{server.url}/occlude?model-image={TITLE}")
-        page.get_by_role("button", name=f"Download {TITLE}").click()
-        sentence = page.get_by_text(re.compile("There is no connection to download squeezenet.pth"))
-        expect(sentence).to_be_visible()
-        expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
-        expect(page.get_by_role("button", name=f"Download {TITLE}")).to_be_visible()
-        choose(page, "ResNet64 (Tiny ImageNet)")
-        wait_for_map(page)
-        expect(sentence).to_have_count(0)
-        nothing_broke(page)
+def test_a_model_is_downloaded_while_one_looks_and_then_used(visitor, downloads):
+    page = visitor()
+    page.goto(f"{downloads.url}/occlude")
+    wait_for_map(page)
+    choose(page, TITLE)
+    page.get_by_role("button", name=f"Download {TITLE}").click()
+    expect(page.get_by_text(re.compile(r"Downloading .*: 2 MB of 5 MB"))).to_be_visible()
+    downloads.slow.go_on.set()
+    expect(page.get_by_role("button", name=f"Download {TITLE}")).to_have_count(0)
+    wait_for_map(page)
+    expect(page.get_by_text("1.2 million")).to_be_visible()
+    expect(page.locator(MAP)).to_be_visible()
+    nothing_broke(page)
+    assert downloads.slow.asked == [f"/{downloads.name}"]
+    assert downloads.name in [path.name for path in downloads.kept.iterdir()]
+
+
+def test_a_download_can_be_cancelled(visitor, downloads):
+    page = visitor()
+    page.goto(f"{downloads.url}/models?model-image={DRAGGING}")
+    page.get_by_role("button", name=f"Download {DRAGGING}").click()
+    expect(page.get_by_text(re.compile("Downloading .*: 2 MB"))).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    expect(page.locator(IDLE)).to_be_visible()
+    expect(page.get_by_role("button", name=f"Download {DRAGGING}")).to_be_visible()
+    nothing_broke(page)
+    # Neither the file nor a part of it.
+    assert {path.name for path in downloads.kept.glob("*")} <= {downloads.name}
+
+
+def test_without_a_connection_a_sentence_says_what_to_do(visitor, downloads):
+    page = visitor()
+    page.goto(f"{downloads.url}/occlude?model-image={UNREACHABLE}")
+    page.get_by_role("button", name=f"Download {UNREACHABLE}").click()
+    sentence = page.get_by_text(re.compile("There is no connection to download shuffle.pth"))
+    expect(sentence).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    expect(page.get_by_role("button", name=f"Download {UNREACHABLE}")).to_be_visible()
+    choose(page, "ResNet64 (Tiny ImageNet)")
+    wait_for_map(page)
+    expect(sentence).to_have_count(0)
+    nothing_broke(page)

@@ -39,9 +39,9 @@ def hostile(visitor) -> tuple[Page, list[str]]:
     return page, asked
 
 
-def test_names_of_files_are_text(private, hostile):
+def test_names_of_files_are_text(server, hostile):
     page, asked = hostile
-    page.goto(f"{private.url}/occlude?patch64=32&stride64=32&opacity=0")
+    page.goto(f"{server.url}/occlude?patch64=32&stride64=32&opacity=0")
     wait_for_map(page)
     for name in (f"{SCRIPT}.png", "..\\![leak](http:127.0.0.1:9).png"):
         upload(page, name, "image/png", striped((255, 0, 255), len(name)))
@@ -66,26 +66,26 @@ def send_pile(page: Page) -> None:
     box.set_input_files(file)
 
 
-def test_names_of_folders_in_a_zip_are_text(private, hostile):
+def test_names_of_folders_in_a_zip_are_text(server, hostile):
     page, asked = hostile
-    page.goto(f"{private.url}/exemplars?collection=Yours&layer=stem.0")
+    page.goto(f"{server.url}/exemplars?collection=Yours&layer=stem.0")
     send_pile(page)
     expect(page.get_by_text("The strongest of 10 items")).to_be_visible()
     done(page)
     as_text(page, asked)
 
 
-def test_names_of_folders_are_text_where_one_trains_on_them(private, hostile):
+def test_names_of_folders_are_text_where_one_trains_on_them(server, hostile):
     page, asked = hostile
-    page.goto(f"{private.url}/transfer?transfer-view=Fine-tune&collection=Yours")
+    page.goto(f"{server.url}/transfer?transfer-view=Fine-tune&collection=Yours")
     send_pile(page)
     expect(page.get_by_text("10 pictures of")).to_be_visible()
     as_text(page, asked)
 
 
-def test_names_of_classes_are_text(private, hostile):
+def test_names_of_classes_are_text(server, hostile):
     page, asked = hostile
-    page.goto(f"{private.url}/models")
+    page.goto(f"{server.url}/models")
     settled(page)
     classes = ["".join(WORDS)[:100]] * 3 + list(WORDS) + ["one more"]
     send_weights(page, "a.safetensors", weights_of(classes, 1))

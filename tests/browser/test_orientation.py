@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.visit import nothing_broke, nothing_overflows, settled
+from tests.browser.visit import PHONE, nothing_broke, nothing_overflows, settled
 
 DIAL = ".dial"
 
@@ -82,12 +82,10 @@ def test_a_long_measurement_is_cancelled_and_leaves_nothing(server, visitor):
     assert (left["hooks"], left["gradients"], left["trainable"]) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("kind", ["Picture", "Sound"])
-def test_nothing_runs_over_the_edge(server, visitor, width, kind):
-    page = visitor(width)
+def test_nothing_runs_over_the_edge(server, visitor, kind):
+    page = visitor(PHONE)
     page.goto(f"{server.url}/orientation?kind={kind}&step=15.0&phases=4")
     expect(page.get_by_text("Peak response")).to_be_visible()
-    settled(page)
     nothing_overflows(page)
     nothing_broke(page)

@@ -12,9 +12,24 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import ROOT
+from tests.browser.conftest import ROOT, Server, serve
 from tests.browser.tell_tale import Visitor, striped, two
 from tests.browser.visit import upload, wait_for_map
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory) -> Iterator[Server]:
+    """A server that forgets who left after a second, with a home and a temp folder of its own."""
+    folder = tmp_path_factory.mktemp("private")
+    for name in ("home", "tmp"):
+        (folder / name).mkdir()
+    environment = {
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder / "tmp"),
+        "STREAMLIT_SERVER_DISCONNECTED_SESSION_TTL": "1",
+    }
+    with serve(folder, environment=environment) as server:
+        yield server
 
 
 def test_what_a_visitor_sent_goes_when_they_have_left(private, visitor):

@@ -50,11 +50,11 @@ def apart(visitors: tuple[Visitor, Visitor], inputs: bool, plain: bool = True) -
         assert max(share(data, other.colour) for data in pictures) < 0.0005
 
 
-def test_two_visitors_at_once_never_see_anything_of_each_other(private, visitor):
+def test_two_visitors_at_once_never_see_anything_of_each_other(server, visitor):
     both = two(visitor)
     anna, bert = both
     for one in both:
-        one.page.goto(f"{private.url}/occlude?patch64=32&stride64=32&opacity=0")
+        one.page.goto(f"{server.url}/occlude?patch64=32&stride64=32&opacity=0")
     for one in both:
         wait_for_map(one.page)
     for one in both:

@@ -13,6 +13,7 @@ expect.set_options(timeout=90_000)
 
 MAP = "img[alt*='places that support']"
 IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
+PHONE = 390  # px
 GRID = "Numbers under the pointer"
 
 
@@ -48,11 +49,14 @@ def settled(page: Page) -> None:
 
 
 def nothing_overflows(page: Page) -> None:
-    """What is drawn is no wider than the window."""
-    assert page.evaluate(
-        "document.querySelector('[data-testid=stMain]').scrollWidth"
-        " <= document.querySelector('[data-testid=stMain]').clientWidth"
-    )
+    """What is drawn is no wider than the window, as it was opened and on a desk."""
+    for width in (page.viewport_size["width"], 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        settled(page)
+        assert page.evaluate(
+            "['body', '[data-testid=stMain]'].map(name => document.querySelector(name))"
+            ".every(part => part.scrollWidth <= part.clientWidth)"
+        )
 
 
 def wait_for_map(page: Page) -> None:

@@ -119,7 +119,7 @@ def test_of_a_long_sound_one_window_is_looked_at(name):
     rng = np.random.default_rng(0)
     clip = io.BytesIO()
     soundfile.write(clip, 0.2 * rng.normal(size=8 * 16000), 16000, format="WAV")
-    app = open_page(name, kind="Sound")
+    app = open_page(name, kind="Sound", beside="false")
     assert not any(slider.label.startswith("Part of") for slider in app.slider)
     app.file_uploader(key="upload-audio").upload("a.wav", clip.getvalue(), "audio/wav").run()
     part = next(slider for slider in app.slider if slider.label.startswith("Part of 5 s"))
