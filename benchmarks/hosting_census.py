@@ -104,6 +104,7 @@ def held(process: int, report: Path) -> dict[str, Any]:
         "resident megabytes": round(resident(process), 1),
         "threads": len(list((system / "task").iterdir())),
         "open files": len(list((system / "fd").iterdir())),
+        "processes begun": len(begun_by(process)),
     }
     report.unlink(missing_ok=True)
     os.kill(process, signal.SIGUSR1)
@@ -112,6 +113,16 @@ def held(process: int, report: Path) -> dict[str, Any]:
             return found | json.loads(report.read_text())
         time.sleep(0.1)
     raise RuntimeError("the server did not report")
+
+
+def begun_by(process: int) -> list[int]:
+    """Processes that a process has begun and that are there."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            if f"PPid:\t{process}\n" in status.read_text():
+                found.append(int(status.parent.name))
+    return found
 
 
 def resident(process: int) -> float:

@@ -10,10 +10,10 @@ is another one. The server's log tells how many runs were cancelled in the end: 
 a run anew cancels two, and a map of occlusion may be complete before the click arrives.
 
 Resident memory is read after the first 50 of these actions and at the end, each time when
-everybody has left, a minute has passed, and two light visits have given the server an occasion to
-clear up. What it keeps for all (networks, results on samples) is there before: every page is opened
-once for every network. ``--objects`` prints of which Python types there are more than after the
-first 50 actions.
+everybody has left, two minutes have passed, and two light visits have given the server an occasion
+to clear up. What it keeps for all (networks, results on samples) is there before: every page is
+opened once for every network. ``--objects`` prints of which Python types there are more than after
+the first 50 actions.
 
 A closed tab's session is dropped after 5 s here (``server.disconnectedSessionTTL``), so that
 a crowd of days fits into minutes.
@@ -37,6 +37,7 @@ import cnnvis_core as cv
 from benchmarks.hosting_census import resident, watched
 from benchmarks.hosting_clients import Server, Visitor, arrived
 from benchmarks.hosting_files import PICTURE, SOUND, File, Sender
+from cnnvis_core.programs.trials import IDLE
 from cnnvis_core.ui.housekeeping import SECONDS as BETWEEN_COLLECTIONS
 
 AT_ONCE = 3  # visitors
@@ -234,7 +235,8 @@ async def light_visit(address: str) -> None:
 
 def settled(server: Server, told: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the server holds when everybody has left."""
-    time.sleep(LEAVING + BETWEEN_COLLECTIONS)
+    # The process that tries programs ends by itself, too.
+    time.sleep(LEAVING + max(BETWEEN_COLLECTIONS, IDLE))
     for _ in range(2):
         asyncio.run(light_visit(server.address))
         time.sleep(LEAVING)

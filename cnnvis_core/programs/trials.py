@@ -11,18 +11,18 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from threading import Event, Lock, Timer
+from threading import Lock, Timer
 from typing import Any
 
-from cnnvis_core.errors import InputError
+from cnnvis_core.errors import InputError, LostError
+from cnnvis_core.programs.child import BREAKS, FORKS
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 90.0  # by the clock, the start of the process included
+SECONDS = 90.0  # by the clock, waiting for others not included
+START = 60.0  # seconds that the process has for its libraries and the file
 IDLE = 120.0  # seconds after which the process is ended
 # A process with threads cannot safely be copied.
-ALONE = {"OMP_NUM_THREADS": "1"}
-BREAKS = "The program breaks what it is run by; export a plainer network."
-LATE = "The program takes too long to load; export a smaller network."
+ALONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class Trials:
@@ -43,6 +43,7 @@ class Trials:
         self._lock = Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._rest: Timer | None = None
+        self._number = 0
 
     def load(self, data: bytes, told: Mapping[str, Any], seconds: float = SECONDS) -> None:
         """Load a program elsewhere, to see whether it can be loaded here.
@@ -60,23 +61,20 @@ class Trials:
         ------
         InputError
             As `load_program`; also if the program breaks its process or takes too long.
+        LostError
+            If the process is ended from without, twice.
         """
-        header = json.dumps({"size": len(data), "told": dict(told)}).encode() + b"\n"
+        asked = {"size": len(data), "seconds": seconds, "told": dict(told)}
         with self._lock:
-            if self._rest is not None:
-                self._rest.cancel()
-            process, over = self._running(), Event()
-            late = _timer(seconds, partial(_too_late, process, over))
-            said = _ask(process, header, data)
-            late.cancel()
-            if said is None:
-                self._end()
-            else:
-                self._rest = _timer(self._idle, self.close)
-        if not said:
-            raise InputError(LATE if over.is_set() else BREAKS)
-        if said["error"]:
-            raise InputError(said["error"])
+            said = self._tried(asked, data)
+            if said is None and FORKS:  # no copy can do that; somebody ended the process
+                said = self._tried(asked, data)
+        if said is None and FORKS:
+            raise LostError("The program could not be tried; try again in a minute.")
+        if said is None:
+            raise InputError(BREAKS)
+        if said:
+            raise InputError(said)
 
     def close(self) -> None:
         """End the process; the next trial begins another one."""
@@ -86,7 +84,8 @@ class Trials:
     @property
     def process(self) -> int | None:
         """Number of the process, if there is one."""
-        return self._process.pid if self._process is not None else None
+        process = self._process
+        return None if process is None else process.pid
 
     def __enter__(self) -> Trials:
         """Close it at the end of the block."""
@@ -95,6 +94,25 @@ class Trials:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+    def _tried(self, asked: dict[str, Any], data: bytes) -> str | None:
+        """What is wrong with a program, or nothing; None if the process ended."""
+        if self._rest is not None:
+            self._rest.cancel()
+        self._number += 1
+        process = self._running()
+        late = _timer(asked["seconds"] + START, partial(_kill, process))
+        said = None
+        try:
+            said = _ask(process, asked | {"number": self._number}, data)
+        finally:
+            late.cancel()
+            late.join()
+            if said is None or not FORKS:
+                self._end()
+            else:
+                self._rest = _timer(self._idle, partial(self._end_after, self._number))
+        return said
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -117,18 +135,30 @@ class Trials:
             self._process.communicate()
             self._process = None
 
+    def _end_after(self, number: int) -> None:
+        """End the process if this was its last trial."""
+        with self._lock:
+            if self._number == number:
+                self._end()
 
-def _ask(process: subprocess.Popen[bytes], header: bytes, data: bytes) -> dict[str, str] | None:
-    """What the process answers, nothing of a program that broke its copy; None if it ended."""
+
+def _ask(process: subprocess.Popen[bytes], asked: Mapping[str, Any], data: bytes) -> str | None:
+    """What is wrong with a program, or nothing; None if the process does not answer."""
     if process.stdin is None or process.stdout is None:
         return None
     try:
-        process.stdin.write(header)
+        process.stdin.write(json.dumps(asked).encode() + b"\n")
         process.stdin.write(data)
         process.stdin.flush()
-        return dict(json.loads(process.stdout.readline()))
-    except (OSError, ValueError):
-        return None
+        while line := process.stdout.readline():
+            # A library may have said something before.
+            with contextlib.suppress(ValueError):
+                said = json.loads(line)
+                if isinstance(said, dict) and said.get("number") == asked["number"]:
+                    return str(said["error"])
+    except OSError:
+        pass
+    return None
 
 
 def _timer(seconds: float, action: Callable[[], object]) -> Timer:
@@ -147,8 +177,3 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
-
-
-def _too_late(process: subprocess.Popen[bytes], over: Event) -> None:
-    over.set()
-    _kill(process)

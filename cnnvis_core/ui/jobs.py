@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -33,6 +34,7 @@ Preview = TypeVar("Preview")
 
 SECONDS_BETWEEN_PREVIEWS = 0.25
 SECONDS_BETWEEN_WORDS = 0.2  # a browser takes half a core to follow every step
+NOTICED = 0.05  # of a bar, drawn in any case: the step behind it may take long
 DRAWING_SHARE = 4  # times as long as a preview takes, the job goes on without one
 
 
@@ -174,6 +176,34 @@ def run_job(
         return Outcome(None, 0.0)
 
 
+class _Bar:
+    """A bar that is drawn a few times a second, however often it is told how far a job has come.
+
+    Parameters
+    ----------
+    text : str
+        What it says until then.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._bar = st.progress(0.0, text=text)
+        self._drawn, self._share = 0.0, 0.0
+
+    def draw(self, share: float, words: Callable[[], str]) -> None:
+        """Say how far a job has come; a script that is to stop stops here, drawn or not."""
+        now = time.monotonic()
+        if now - self._drawn < SECONDS_BETWEEN_WORDS and share - self._share < NOTICED:
+            heed_visitor()
+            return
+        self._drawn, self._share = now, share
+        self._bar.progress(share, text=words())
+
+
+def heed_visitor() -> None:
+    """Stop the script here if its visitor clicked or left, as Streamlit does where one draws."""
+    _ = "_results" in st.session_state  # it looks whenever the state is asked for, too
+
+
 def _run(
     key: Hashable,
     start: Callable[[], Job[Result, Preview]],
@@ -186,7 +216,7 @@ def _run(
     # The button's callback must see how far the job has come, hence a box that both hold.
     latest: dict[str, Outcome[object]] = {"outcome": Outcome(None, 0.0)}
     with frame.container(horizontal=True, vertical_alignment="center"):
-        bar = st.progress(0.0, text=label)
+        bar = _Bar(label)
         st.button(
             "Cancel",
             icon=":material/close:",
@@ -194,7 +224,7 @@ def _run(
             on_click=_cancel,
             args=(key, latest, public),
         )
-    told, shown, gap = 0.0, 0.0, SECONDS_BETWEEN_PREVIEWS
+    shown, gap = 0.0, SECONDS_BETWEEN_PREVIEWS
     # Who rides along with others takes turns where they do.
     place, visitor = workplace(key if public else None), _visitor()
 
@@ -206,7 +236,13 @@ def _run(
 
     def waiting(now: Place) -> None:
         """Say who else is there; a click on Cancel stops the script here, too."""
-        bar.progress(latest["outcome"].share, text=f"{label}, {in_turn(now)}")
+        bar.draw(latest["outcome"].share, lambda: f"{label}, {in_turn(now)}")
+
+    def left(progress: Progress[Preview]) -> str:
+        seconds = progress.seconds_left
+        if seconds is not None:  # while others are there, theirs has to be waited for as well
+            seconds *= place.turns.place(visitor).sharing
+        return f"{label}: {duration(seconds)}"
 
     with (
         logged(label) as note,
@@ -216,13 +252,8 @@ def _run(
         for progress in note.counted(steps, job):
             share = progress.done / max(progress.total, 1)
             latest["outcome"] = Outcome(progress.preview, min(share, 0.999))
-            left = progress.seconds_left
-            if left is not None:  # while others are there, theirs has to be waited for as well
-                left *= place.turns.place(visitor).sharing
+            bar.draw(min(share, 1.0), partial(left, progress))
             now = time.monotonic()
-            if now - told > SECONDS_BETWEEN_WORDS:
-                told = now
-                bar.progress(min(share, 1.0), text=f"{label}: {duration(left)}")
             if show and progress.preview is not None and now - shown > gap:
                 show(progress)
                 _forget_old_previews()

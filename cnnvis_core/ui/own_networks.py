@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 from streamlit.typing import UploadedFile
 
-from cnnvis_core.errors import CnnvisError, InputError
+from cnnvis_core.errors import BusyError, CnnvisError, InputError
 from cnnvis_core.limits import limits
 from cnnvis_core.models import Model, ModelCard, load_checkpoint
 from cnnvis_core.models.card import Modality
@@ -76,6 +76,8 @@ def _own_program(
         }
         _trials().load(data, asked)
         return load_program(data, **asked)
+    except BusyError:  # nothing was found out
+        raise
     except CnnvisError as error:
         return error
 

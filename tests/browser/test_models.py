@@ -160,10 +160,10 @@ def downloads(tmp_path_factory) -> Iterator[Downloads]:
     folder = tmp_path_factory.mktemp("downloads")
     content = torch_file(random_state(NAME))
     name = f"squeezenet-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
-    with weight_site(content) as slow, weight_site(content) as dragging:
+    # A port that is taken, and where nobody listens.
+    with socket.socket() as taken, weight_site(content) as slow, weight_site(content) as dragging:
+        taken.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{taken.getsockname()[1]}"
         slow.mode, dragging.mode = "waits", "drags on"
         weights = {
             NAME: slow.file(name, len(content)),

@@ -202,7 +202,7 @@ def test_cancel_stops_keeps_the_preview_and_leaves_no_hook(server, visitor):
 HOSTILE = {
     "page.png": (b"<html><script>alert(1)</script></html>", "not a supported"),
     "half.jpg": (photo()[:4000], "incomplete"),
-    "empty.png": (b"", "empty"),
+    "blank.png": (b"", "empty"),
 }
 
 
