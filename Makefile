@@ -37,7 +37,7 @@ install: $(VENV)/.installed ## build .venv with what the app needs
 install-dev: $(VENV)/.installed-dev ## build .venv with what the tests and checks need, too
 
 test: install-dev ## run every test (ARGS="-k fuzz -x" is passed on to pytest, WORKERS=0 for one process)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --no-loadscope-reorder --dist loadfile $(ARGS)
 
 lint: install-dev ## check style, format and types
 	$(PYTHON) -m ruff check $(CODE) $(TESTS)

@@ -136,8 +136,13 @@ def main() -> None:
     port, report = sys.argv[1], Path(sys.argv[2])
 
     def write(*_: object) -> None:
+        # No other thread may go on while objects are held that it is about to fill.
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(3600)
+        found = census()
+        sys.setswitchinterval(interval)
         part = report.with_suffix(".part")
-        part.write_text(json.dumps(census()))
+        part.write_text(json.dumps(found))
         part.replace(report)
 
     signal.signal(signal.SIGUSR1, write)

@@ -25,6 +25,9 @@ def report(*_: object) -> None:
 
     from cnnvis_core.turns import Turns
 
+    # No other thread may go on while objects are held that it is about to fill.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(3600)
     gc.unfreeze()  # what was set aside is not listed
     # By their types: to ask a dead weak reference would raise.
     every = gc.get_objects()
@@ -39,6 +42,8 @@ def report(*_: object) -> None:
         # Without its lock, which a thread that this signal interrupts might hold.
         "jobs": sum(len(t._there) for t in every if issubclass(type(t), Turns)),
     }
+    del every, modules
+    sys.setswitchinterval(interval)
     part = REPORT.with_suffix(".part")
     part.write_text(json.dumps(found))
     part.replace(REPORT)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sys
+import threading
 import weakref
 
 import pytest
@@ -54,8 +56,33 @@ def test_what_was_set_aside_and_is_left_goes_with_the_next_round(monkeypatch):
 def test_many_new_objects_are_set_aside_at_once(monkeypatch):
     keeper = Housekeeper()
     keeper.look()
-    monkeypatch.setattr(housekeeping, "NEW_OBJECTS", len(gc.get_objects()) + 5000)
+    monkeypatch.setattr(housekeeping, "NEW_BLOCKS", 6000)
     assert not keeper.look()
     more = [Knot() for _ in range(6000)]
     assert keeper.look()
     assert len(gc.get_objects()) < len(more)
+
+
+def test_a_tuple_that_is_being_filled_elsewhere_is_left_alone():
+    """Whoever lists all objects makes a tuple fail that another thread fills meanwhile."""
+    keeper, ended, failed = Housekeeper(), threading.Event(), []
+
+    def fill() -> None:
+        try:
+            while not ended.is_set():
+                tuple(number for number in range(50))
+        except SystemError as error:
+            failed.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    filling = threading.Thread(target=fill)
+    filling.start()
+    try:
+        for _ in range(5000):
+            keeper.look()
+    finally:
+        ended.set()
+        filling.join()
+        sys.setswitchinterval(interval)
+    assert failed == []
