@@ -193,13 +193,13 @@ class _Bar:
         """Say how far a job has come; a script that is to stop stops here, drawn or not."""
         now = time.monotonic()
         if now - self._drawn < SECONDS_BETWEEN_WORDS and share - self._share < NOTICED:
-            heed_visitor()
+            _heed_visitor()
             return
         self._drawn, self._share = now, share
         self._bar.progress(share, text=words())
 
 
-def heed_visitor() -> None:
+def _heed_visitor() -> None:
     """Stop the script here if its visitor clicked or left, as Streamlit does where one draws."""
     _ = "_results" in st.session_state  # it looks whenever the state is asked for, too
 
